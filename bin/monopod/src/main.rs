@@ -1,0 +1,3 @@
+//! The `monopod` program: arguments and wiring, one subcommand per part.
+
+fn main() {}

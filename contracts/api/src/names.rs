@@ -1,0 +1,25 @@
+//! Labels, annotations, taints and other literal names that users, tools and the cluster see.
+//!
+//! The `eks.amazonaws.com` names are those of AWS Fargate on Amazon EKS, kept so that manifests and tools that know
+//! them work unchanged.
+
+/// Pod label: the profile that a Pod runs under; set by a user, the profile that he chooses.
+pub const PROFILE_LABEL: &str = "eks.amazonaws.com/fargate-profile";
+/// Node label and taint key, and Pod annotation: what kind of compute.
+pub const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
+/// Value of [`COMPUTE_TYPE`] on nodes that are microVMs.
+pub const COMPUTE_TYPE_FARGATE: &str = "fargate";
+/// Value of the Pod annotation [`COMPUTE_TYPE`] that keeps a Pod off Fargate.
+pub const COMPUTE_TYPE_EC2: &str = "ec2";
+/// Name of our scheduler in `spec.schedulerName` and as the source of its events.
+pub const SCHEDULER_NAME: &str = "fargate-scheduler";
+/// Priority class that every Pod of a profile gets.
+pub const PRIORITY_CLASS: &str = "system-node-critical";
+/// Value of [`PRIORITY_CLASS`].
+pub const PRIORITY: i32 = 2_000_001_000;
+/// Pod annotation: the size of its microVM, such as `0.25vCPU 0.5GB`.
+pub const CAPACITY_PROVISIONED: &str = "CapacityProvisioned";
+/// Well-known zone label of nodes.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// Pod and Node label: the machine that runs the microVM.
+pub const HOST_LABEL: &str = "monopod.dev/host";

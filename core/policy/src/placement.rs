@@ -1,0 +1,1 @@
+//! Which host and address block a Pod gets.

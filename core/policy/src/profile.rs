@@ -1,0 +1,1 @@
+//! Which profile takes a Pod, and why the others do not.

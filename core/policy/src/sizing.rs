@@ -1,0 +1,1 @@
+//! How big the microVM of a Pod is.
