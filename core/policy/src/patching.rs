@@ -6,9 +6,11 @@
 //! `scheduledTerminationTime`, at that time one more eviction, and only then deletion.
 //!
 //! ```text
-//! Untold ─Notify─▶ Noticed ─Evict─┬─accepted─▶ Evicted ───────────────────────────────────────┐
-//!                                 └─refused──▶ Refused ─Announce─▶ Announced ─Retry─┬accepted─▶ Evicted ─▶ (gone)
-//!                                                                                   └refused──▶ RefusedAgain ─Delete─▶ Deleted ─▶ (gone)
+//! Untold ──Notify──▶ Noticed ──Evict──┬─ accepted ─▶ Evicted ─▶ (gone)
+//!                                     └─ refused ──▶ Refused ──Announce──▶ Announced ──Retry──┐
+//!                                     ┌───────────────────────────────────────────────────────┘
+//!                                     ├─ accepted ─▶ Evicted ─▶ (gone)
+//!                                     └─ refused ──▶ RefusedAgain ──Delete──▶ Deleted ─▶ (gone)
 //! ```
 //!
 //! # Guarantees

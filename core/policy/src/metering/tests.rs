@@ -314,9 +314,14 @@ fn count(pod: &MeteredPod, window: &Range<i64>, now: i64) -> (u64, u64) {
     counts
 }
 
+/// Milliseconds around the times of [`any_pod`].
+fn instant() -> impl Strategy<Value = i64> {
+    -200_000..200_000_i64
+}
+
 proptest! {
     #[test]
-    fn usage_is_what_counting_gives(pod in any_pod(), from in -200_000..200_000_i64, length in 0..200_000_i64, now in -150_000..200_000_i64) {
+    fn usage_is_what_counting_gives(pod in any_pod(), from in instant(), length in 0..200_000_i64, now in instant()) {
         let metered = meter(&pod, &(at(from)..at(from + length)), at(now));
         let (reference, ours) = count(&pod, &(from..from + length), now);
         prop_assert_eq!(metered.reference, Usage::of(&pod.provisioned, reference));
@@ -325,20 +330,33 @@ proptest! {
 
     /// Whatever the cuts: adjacent reports add up to the whole, in usage and in money.
     #[test]
-    fn adjacent_reports_add_up_to_the_whole(pod in any_pod(), mut cuts in proptest::collection::vec(-200_000..400_000_i64, 0..12), now in -150_000..200_000_i64) {
+    fn adjacent_reports_add_up_to_the_whole(
+        pod in any_pod(),
+        mut cuts in proptest::collection::vec(-200_000..400_000_i64, 0..12),
+        now in instant(),
+    ) {
         cuts.sort_unstable();
-        let bounds: Vec<_> = [Timestamp::MIN].into_iter().chain(cuts.into_iter().map(at)).chain([Timestamp::MAX]).collect();
+        let inner = cuts.into_iter().map(at);
+        let bounds: Vec<_> = [Timestamp::MIN].into_iter().chain(inner).chain([Timestamp::MAX]).collect();
         let parts: Vec<_> = bounds.windows(2).map(|cut| meter(&pod, &(cut[0]..cut[1]), at(now))).collect();
         let whole = meter(&pod, &LIFE, at(now));
         let prices = PriceList::default();
         prop_assert_eq!(parts.iter().copied().sum::<Metered>(), whole);
-        prop_assert_eq!(parts.iter().map(|part| part.reference.cost(&prices)).sum::<Money>(), whole.reference.cost(&prices));
-        prop_assert_eq!(parts.iter().map(|part| part.saving(&prices)).sum::<Money>(), whole.saving(&prices));
+        let cost: Money = parts.iter().map(|part| part.reference.cost(&prices)).sum();
+        prop_assert_eq!(cost, whole.reference.cost(&prices));
+        let saving: Money = parts.iter().map(|part| part.saving(&prices)).sum();
+        prop_assert_eq!(saving, whole.saving(&prices));
     }
 
     /// What was reported of the past stays so, whatever happens after and becomes known later.
     #[test]
-    fn a_report_of_the_past_never_changes(pod in any_pod(), from in -200_000..150_000_i64, to in -200_000..150_000_i64, wait in 0..200_000_i64, later in 0..200_000_i64) {
+    fn a_report_of_the_past_never_changes(
+        pod in any_pod(),
+        from in instant(),
+        to in instant(),
+        wait in 0..200_000_i64,
+        later in 0..200_000_i64,
+    ) {
         let now = at(to + wait);
         let known = |time: Option<Timestamp>| time.filter(|time| *time <= now);
         let mut then = pod;
@@ -346,25 +364,34 @@ proptest! {
         then.times.last_container_ended = known(pod.times.last_container_ended);
         then.times.deleted = known(pod.times.deleted);
         let interval = at(from)..at(to);
-        prop_assert_eq!(meter(&then, &interval, now), meter(&pod, &interval, now + SignedDuration::from_millis(later)));
+        let afterwards = meter(&pod, &interval, now + SignedDuration::from_millis(later));
+        prop_assert_eq!(meter(&then, &interval, now), afterwards);
     }
 
     #[test]
-    fn ours_never_takes_longer_than_the_reference(pod in any_pod(), now in -150_000..200_000_i64) {
+    fn ours_never_takes_longer_than_the_reference(pod in any_pod(), now in instant()) {
         let metered = meter(&pod, &LIFE, at(now));
         prop_assert!(metered.ours.seconds <= metered.reference.seconds);
         prop_assert!(metered.saving(&PriceList::default()) >= Money::default());
     }
 
-    /// Cost per hour for any price, against plain fractions: price × amount × seconds / 3600 / unit, rounded once.
+    /// Costs for any price, against plain fractions: price × amount × seconds / 3600 / unit, rounded once.
     #[test]
-    fn costs_are_exact(cpu in 0..20_000_u64, memory in 0..130_000_u64, disk in 0..200_u64, seconds in 0..100_000_u64, price in 0..1_000_000_000_u64) {
+    fn costs_are_exact(
+        cpu in 0..20_000_u64,
+        memory in 0..130_000_u64,
+        disk in 0..200_u64,
+        seconds in 0..100_000_u64,
+        price in 0..1_000_000_000_u64,
+    ) {
         let size = VmSize { cpu: MilliCpu(cpu), memory: MiB(memory), ephemeral: GiB(disk) };
-        let prices = PriceList { vcpu_hour: NanoDollars(price), memory_gib_hour: NanoDollars(price / 9), storage_gib_hour: NanoDollars(price / 300) };
-        let wide = |number: u64| i128::from(number);
-        let over = wide(disk.max(20)) - 20;
-        let numerator = wide(seconds) * (wide(cpu * price) * 1024 + wide(memory * (price / 9)) * 1000 + over * wide(price / 300) * 1_024_000);
-        let denominator = 3600 * 1_024_000;
+        let nanos = [price, price / 9, price / 300];
+        let [vcpu_hour, memory_gib_hour, storage_gib_hour] = nanos.map(NanoDollars);
+        let prices = PriceList { vcpu_hour, memory_gib_hour, storage_gib_hour };
+        let [for_cpu, for_memory, for_storage] = nanos.map(i128::from);
+        let (cpu, memory, billed_disk) = (i128::from(cpu), i128::from(memory), i128::from(disk.max(20)) - 20);
+        let per_second = cpu * for_cpu * 1024 + memory * for_memory * 1000 + billed_disk * for_storage * 1_024_000;
+        let (numerator, denominator) = (i128::from(seconds) * per_second, 3600 * 1_024_000);
         let rounded = (2 * numerator + denominator) / (2 * denominator);
         prop_assert_eq!(Usage::of(&size, seconds).cost(&prices).nano_dollars(), rounded);
     }

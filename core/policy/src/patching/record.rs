@@ -1,4 +1,4 @@
-//! What was done to a Pod so far: the state that its annotations and conditions keep, and what each outcome makes of it.
+//! What was done to a Pod so far: the state that its annotations and conditions keep, and what an outcome makes of it.
 
 use jiff::Timestamp;
 
@@ -61,7 +61,8 @@ pub enum Outcome {
 }
 
 impl Record {
-    /// The record after `outcome`. News that does not fit, being late or repeated, changes nothing. Exhaustive on purpose: a new state or outcome does not compile until every pair is decided.
+    /// The record after `outcome`. News that does not fit, being late or repeated, changes nothing. Exhaustive on
+    /// purpose: a new state or outcome does not compile until every pair is decided.
     #[must_use]
     pub fn step(self, outcome: Outcome) -> Self {
         match outcome {

@@ -208,6 +208,26 @@ fn percentages_outside_1_to_100_are_refused() {
 }
 
 #[test]
+fn records_follow_the_diagram() {
+    let (date, end) = (at(7 * DAY), at(10 * DAY));
+    let failed = || Outcome::EvictionFailed { message: refusal() };
+    let walk = |outcomes: Vec<Outcome>| outcomes.into_iter().fold(Record::default(), Record::step);
+    let first = || vec![Outcome::Noticed { evict_at: date }];
+    let second = || [first(), vec![failed(), Outcome::Announced { terminate_at: end }]].concat();
+    for (outcomes, record) in [
+        (first(), Record::Noticed { evict_at: date }),
+        ([first(), vec![Outcome::EvictionAccepted]].concat(), Record::Evicted),
+        ([first(), vec![failed()]].concat(), Record::Refused { message: refusal() }),
+        (second(), Record::Announced { terminate_at: end }),
+        ([second(), vec![Outcome::EvictionAccepted]].concat(), Record::Evicted),
+        ([second(), vec![failed()]].concat(), Record::RefusedAgain { terminate_at: end, message: refusal() }),
+        ([second(), vec![failed(), Outcome::Deleted]].concat(), Record::Deleted),
+    ] {
+        assert_eq!(walk(outcomes.clone()), record, "{outcomes:?}");
+    }
+}
+
+#[test]
 fn late_and_repeated_outcomes_change_nothing() {
     let time = at(DAY);
     let failed = || Outcome::EvictionFailed { message: "again".to_owned() };
