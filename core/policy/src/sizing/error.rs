@@ -41,7 +41,7 @@ pub enum SizingError {
 pub enum QuantityProblem {
     /// The text is no quantity.
     #[error(transparent)]
-    Malformed(#[from] QuantityError),
+    Malformed(QuantityError),
     /// The amount is less than nothing.
     #[error("a resource cannot be negative")]
     Negative,
