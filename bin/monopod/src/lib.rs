@@ -2,6 +2,7 @@
 
 mod exit;
 mod explain;
+mod terminal;
 
 use clap::{Parser, Subcommand};
 
