@@ -55,6 +55,8 @@ fn glob(pattern: &str, text: &str) -> bool {
         let mut pattern_rest = pattern.clone();
         let mut text_rest = text.clone();
         let advanced = match (pattern_rest.next(), text_rest.next()) {
+            // A star at the end takes all that is left, without a walk.
+            (Some('*'), _) if pattern_rest.as_str().is_empty() => return true,
             (Some('*'), _) => {
                 last_star = Some((pattern_rest.clone(), text.clone()));
                 pattern = pattern_rest;

@@ -119,6 +119,16 @@ proptest! {
         prop_assert_eq!(choice.to_string().lines().count(), 1);
     }
 
+    /// The webhook may be asked again after it has written the label.
+    #[test]
+    fn a_pod_that_carries_the_label_of_its_taker_is_taken_by_the_same(profiles in profiles(), pod in pods()) {
+        let compiled = compile(&profiles);
+        if let Some(taker) = compiled.taker(&pod.clone().build()) {
+            let labelled = pod.choosing(taker.as_str()).build();
+            prop_assert_eq!(compiled.taker(&labelled), Some(taker));
+        }
+    }
+
     #[test]
     fn a_selector_that_is_said_to_match_does_and_all_before_it_do_not(profiles in profiles(), pod in pods()) {
         let compiled = compile(&profiles);

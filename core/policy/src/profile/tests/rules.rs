@@ -145,6 +145,16 @@ fn the_compute_type_annotation_ec2_keeps_a_pod_off() {
 }
 
 #[test]
+fn the_default_profile_of_eksctl_takes_coredns_once_its_annotation_says_fargate() {
+    let profiles = [profile("fp-default").taking("default", &[]).taking("kube-system", &[])];
+    let coredns = || pod_in("kube-system").label("k8s-app", "kube-dns").owned_by("apps/v1", "ReplicaSet");
+    for (value, expected) in [("ec2", None), ("fargate", Some("fp-default"))] {
+        let pod = coredns().annotation("eks.amazonaws.com/compute-type", value);
+        assert_eq!(taker(&profiles, pod).as_deref(), expected, "{value}");
+    }
+}
+
+#[test]
 fn node_affinity_tolerations_and_scheduler_name_play_no_part() {
     let profiles = compile(&[profile("p").taking("shop", &[])]);
     let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
@@ -223,7 +233,7 @@ fn profiles_without_a_name_or_with_the_same_name_are_refused() {
 #[test]
 fn every_profile_says_in_one_line_what_matched_or_the_first_thing_that_did_not() {
     let pod = || pod_in("shop").label("app", "api").label("tier", "front");
-    let rows: [(ProfileBuilder, PodBuilder, &str); 12] = [
+    let rows: [(ProfileBuilder, PodBuilder, &str); 13] = [
         (profile("p").taking("bank", &[]).taking("shop", &[]), pod(), "selector 2 matches"),
         (profile("p").taking("prod-*", &[]), pod(), "selector 1: namespace `shop` does not match `prod-*`"),
         (profile("p").taking("shop", &[("team", "a")]), pod(), "selector 1: no label of the Pod matches `team: a`"),
@@ -241,6 +251,11 @@ fn every_profile_says_in_one_line_what_matched_or_the_first_thing_that_did_not()
             profile("p").taking("bank", &[]).taking("shop", &[("team", "a")]),
             pod(),
             "selector 2: no label of the Pod matches `team: a`",
+        ),
+        (
+            profile("p").taking("shop", &[("team", "a")]).taking("shop", &[("app", "api"), ("tier", "back")]),
+            pod(),
+            "selector 2: label `tier: front` does not match `tier: back`",
         ),
         (
             profile("p").taking("bank", &[]).taking("mall", &[]),
