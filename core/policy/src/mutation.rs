@@ -53,7 +53,8 @@ impl ApplyError {
     }
 }
 
-/// The change that makes `pod` a Pod of `profile`, and gives it the identity of its `ServiceAccount` if that has a role.
+/// The change that makes `pod` a Pod of `profile`, and gives it the identity of its `ServiceAccount` where that has a
+/// role.
 ///
 /// `service_account` is the one that the Pod names, or `default` of its namespace; `None` when there is none.
 /// A Pod without `spec` gets no change; the API server refuses it with a message of its own.

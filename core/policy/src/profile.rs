@@ -5,8 +5,8 @@
 //!     └▶ per profile, by name: label names another? ─▶ a selector matches? ─▶ ACTIVE? ─▶ the first takes it
 //! ```
 //!
-//! The webhook asks [`Profiles::taker`] for every new Pod, `monopod explain` and the events ask [`Profiles::choose`] for
-//! the reasons too. Both walk the same answers, which only borrow; so the quick one allocates nothing.
+//! The webhook asks [`Profiles::taker`] for every new Pod, `monopod explain` and the events ask [`Profiles::choose`]
+//! for the reasons too. Both walk the same answers, which only borrow; so the quick one allocates nothing.
 //!
 //! Source of the rules: AWS EKS user guide, Fargate profile. Tolerations, node selectors and affinity of a Pod play no
 //! part, and a Pod that names the scheduler itself is matched like any other.
@@ -143,7 +143,7 @@ impl Profiles {
         self.by_name.binary_search_by(|profile| profile.name.as_str().cmp(name)).is_ok()
     }
 
-    /// What each profile says to the Pod, in the order of names. Every profile that matches behind another is outranked.
+    /// What each profile says to the Pod, in the order of names. A profile that matches behind another is outranked.
     fn answers<'a>(&'a self, subject: Subject<'a>) -> impl Iterator<Item = ProfileAnswer<'a>> {
         let mut first = None;
         self.by_name.iter().map(move |profile| {

@@ -1,4 +1,4 @@
-//! Writes a JSON Patch (RFC 6902) step by step: only what differs, and a parent that is missing together with its first child.
+//! Writes a JSON Patch (RFC 6902) step by step: only what differs, and a missing parent together with its first child.
 
 use json_patch::jsonptr::{PointerBuf, Token};
 use json_patch::{AddOperation, Patch, PatchOperation};
@@ -20,16 +20,16 @@ impl Edits {
         Patch(self.0)
     }
 
-    /// Makes the member at `path` have the value `wanted`; its parent is there. To add a member that is there replaces it,
-    /// so one operation serves whether or not the document writes out an empty value.
+    /// Makes the member at `path` have the value `wanted`; its parent is there. To add a member replaces one that is
+    /// there, so one operation serves whether or not the document writes out an empty value.
     pub(super) fn set<T: PartialEq + Into<Value>>(&mut self, path: &[&str], current: Option<T>, wanted: T) {
         if current.as_ref() != Some(&wanted) {
             self.add(pointer(path), wanted.into());
         }
     }
 
-    /// Puts `elements` into the list at `path`, of which `length` is known. An empty list may be absent in the document,
-    /// so it is written whole; that serves both.
+    /// Puts `elements` into the list at `path`, of which `length` is known. An empty list may be absent in the
+    /// document, so it is written whole; that serves both.
     pub(super) fn insert(&mut self, path: &[&str], length: usize, place: Place, elements: Vec<Value>) {
         if elements.is_empty() {
             return;

@@ -18,8 +18,8 @@ pub struct IdentitySettings {
     pub region: Option<String>,
     /// Whether credentials come from the region's own STS endpoint when the `ServiceAccount` does not say.
     pub sts_regional_endpoints: bool,
-    /// Life of a token when neither Pod nor `ServiceAccount` says. A caller who wants renewals spread out gives each Pod
-    /// another value.
+    /// Life of a token when neither Pod nor `ServiceAccount` says. A caller who wants renewals spread out gives each
+    /// Pod another value.
     pub token_expiration: TokenExpiration,
 }
 
@@ -58,11 +58,11 @@ impl Default for TokenExpiration {
     }
 }
 
-const ROLE_ARN: &str = "AWS_ROLE_ARN";
-const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
-const REGION: &str = "AWS_REGION";
-const DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";
-const STS_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
+const ROLE_ARN_VARIABLE: &str = "AWS_ROLE_ARN";
+const TOKEN_FILE_VARIABLE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+const REGION_VARIABLE: &str = "AWS_REGION";
+const DEFAULT_REGION_VARIABLE: &str = "AWS_DEFAULT_REGION";
+const STS_ENDPOINTS_VARIABLE: &str = "AWS_STS_REGIONAL_ENDPOINTS";
 
 /// The identity of one Pod, with all annotations read.
 struct Identity<'a> {
@@ -132,9 +132,9 @@ impl<'a> Identity<'a> {
         let token_file = format!("{}/{}", names::TOKEN_MOUNT_PATH, names::TOKEN_FILE);
         let sts_endpoints = self.sts_regional_endpoints.then_some("regional");
         let groups: [&[(&str, Option<&str>)]; 3] = [
-            &[(STS_ENDPOINTS, sts_endpoints)],
-            &[(DEFAULT_REGION, self.region), (REGION, self.region)],
-            &[(ROLE_ARN, Some(self.role)), (TOKEN_FILE, Some(&token_file))],
+            &[(STS_ENDPOINTS_VARIABLE, sts_endpoints)],
+            &[(DEFAULT_REGION_VARIABLE, self.region), (REGION_VARIABLE, self.region)],
+            &[(ROLE_ARN_VARIABLE, Some(self.role)), (TOKEN_FILE_VARIABLE, Some(&token_file))],
         ];
         let present = |name: &str| env.iter().any(|variable| variable.name == name);
         let missing = groups.into_iter().filter(|group| !group.iter().any(|(name, _)| present(name))).flatten();
@@ -161,7 +161,7 @@ fn token_expiration(metadata: &ObjectMeta) -> Option<TokenExpiration> {
     annotation(metadata, names::TOKEN_EXPIRATION)?.parse().ok().map(TokenExpiration::from_seconds)
 }
 
-/// The spellings that Go's `strconv.ParseBool` knows, since that is what users of the annotation were told by their tools.
+/// The spellings that Go's `strconv.ParseBool` knows: the reference reads the annotation with it.
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),

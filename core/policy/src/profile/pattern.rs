@@ -21,17 +21,12 @@ impl Pattern {
         Self { text, prefix }
     }
 
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// What every matching text begins with.
-    pub fn literal_prefix(&self) -> &str {
+    pub(super) fn literal_prefix(&self) -> &str {
         &self.text[..self.prefix]
     }
 
-    /// Whether the pattern covers the whole of `text`. Allocates nothing; the worst case is the product of both lengths.
+    /// Whether the pattern covers the whole of `text`. Allocates nothing; at worst takes the product of both lengths.
     pub fn matches(&self, text: &str) -> bool {
         if self.prefix == self.text.len() {
             return self.text == text;
@@ -46,8 +41,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Walks pattern and text side by side. After a mismatch the last `*` takes one more character and the walk goes on behind it.
-/// Earlier stars need no second try: what the last star can take includes everything that they could have left to it.
+/// Walks pattern and text side by side. After a mismatch the last `*` takes one more character, and the walk goes on
+/// behind it. Earlier stars need no second try: the last one can take whatever they would have taken more.
 fn glob(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut last_star: Option<(Chars<'_>, Chars<'_>)> = None;
@@ -152,7 +147,10 @@ mod tests {
         }
 
         #[test]
-        fn a_text_matches_itself_with_any_parts_replaced_by_wildcards(text in "\\PC{0,20}", masks in prop::collection::vec(0..3usize, 20)) {
+        fn a_text_matches_itself_with_any_parts_replaced_by_wildcards(
+            text in "\\PC{0,20}",
+            masks in prop::collection::vec(0..3usize, 20),
+        ) {
             let pattern: String =
                 text.chars().zip(masks).map(|(letter, mask)| [letter, '?', '*'][mask]).collect();
             prop_assert!(Pattern::new(pattern).matches(&text));

@@ -134,10 +134,13 @@ proptest! {
         let compiled = compile(&profiles);
         let built = pod.clone().build();
         for answer in compiled.choose(&built).profiles {
-            let profile = profiles.iter().find(|p| p.0.metadata.name.as_deref() == Some(answer.profile.as_str())).unwrap();
+            let name = Some(answer.profile.as_str());
+            let profile = profiles.iter().find(|profile| profile.0.metadata.name.as_deref() == name).unwrap();
             let first = profile.0.spec.selectors.iter().position(|selector| selects(selector, &pod)).map(|at| at + 1);
             match answer.answer {
-                Answer::Matches { selector } | Answer::Outranked { selector, .. } | Answer::NotActive { selector, .. } => {
+                Answer::Matches { selector }
+                | Answer::Outranked { selector, .. }
+                | Answer::NotActive { selector, .. } => {
                     prop_assert_eq!(Some(selector.0), first);
                 }
                 Answer::Mismatch { .. } | Answer::NoSelectors => prop_assert_eq!(first, None),

@@ -1,7 +1,9 @@
 //! One row per documented fact, and the words of every reason.
 
+use k8s_openapi::api::core::v1::Pod;
 use monopod_api::{FargateProfile, FargateProfileStatus, ProfilePhase};
 use monopod_types::ProfileName;
+use serde_json::json;
 
 use super::super::{CompileError, Profiles, WithoutPhase};
 use super::{PodBuilder, ProfileBuilder, compile, pod_in, profile, taker};
@@ -157,14 +159,14 @@ fn the_default_profile_of_eksctl_takes_coredns_once_its_annotation_says_fargate(
 #[test]
 fn node_affinity_tolerations_and_scheduler_name_play_no_part() {
     let profiles = compile(&[profile("p").taking("shop", &[])]);
-    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
-        "metadata": {"name": "web", "namespace": "shop"},
+    let off_fargate = json!({ "key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"] });
+    let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions": [off_fargate] }] });
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "web", "namespace": "shop" },
         "spec": {
             "schedulerName": "another",
-            "tolerations": [{"operator": "Exists"}],
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchExpressions": [{"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]}]}
-            ]}}},
+            "tolerations": [{ "operator": "Exists" }],
+            "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } },
             "containers": [],
         },
     }))
@@ -323,7 +325,8 @@ fn the_choice_says_in_one_line_who_takes_the_pod_or_why_nobody_does() {
             &[a()],
             pod_in("shop").choosing("z"),
             "UnknownProfile",
-            "no profile takes the Pod: its label `eks.amazonaws.com/fargate-profile: z` names a profile that does not exist",
+            "no profile takes the Pod: its label `eks.amazonaws.com/fargate-profile: z` names a profile that does not \
+             exist",
         ),
         (
             &[a()],
