@@ -84,7 +84,7 @@ kinds! {
         "remove nodeName; the node of a microVM is made for the Pod and has no name before";
     /// Capabilities beyond the default set.
     AddedCapabilities: SecurityContext, Pod,
-        "remove the capabilities from capabilities.add; only names of the default set, without the prefix CAP_, may be added";
+        "remove the names from capabilities.add; only those of the default set, written without CAP_, may be added";
     /// `allowPrivilegeEscalation: true`.
     PrivilegeEscalation: SecurityContext, Pod,
         "set allowPrivilegeEscalation to false or leave it out, and let the program listen on a port above 1023";
@@ -144,7 +144,7 @@ kinds! {
         "mount a file system with volumeMounts; raw block devices cannot be attached to a microVM";
     /// A GPU among the requests or limits.
     Gpu: Resources, Pod,
-        "run the Pod on a node that has GPUs; keep it out of the profile with the annotation eks.amazonaws.com/compute-type: ec2";
+        "run the Pod on a node with GPUs, kept off microVMs by the annotation eks.amazonaws.com/compute-type: ec2";
     /// Huge pages among the requests or limits.
     HugePages: Resources, Pod,
         "remove the hugepages resource and ask for ordinary memory";
@@ -156,7 +156,7 @@ kinds! {
         "remove resourceClaims; devices cannot be allocated to a microVM";
     /// The Pod belongs to a DaemonSet.
     OwnedByDaemonSet: Owners, Pod,
-        "run the agent as a sidecar, or keep the DaemonSet off microVM nodes by node affinity on eks.amazonaws.com/compute-type";
+        "run the agent as a sidecar, and keep the DaemonSet off nodes with eks.amazonaws.com/compute-type: fargate";
     /// No node of the profile can meet the node selector or the required node affinity.
     UnsatisfiableNodeSelector: NodeSelector, Cluster,
         "select only by zone, region, architecture amd64 or system linux, or add a subnet in the zone to the profile";

@@ -23,7 +23,7 @@ pub(super) enum Group {
 
 impl Group {
     /// The words before the group's items; none where an item is a sentence of its own.
-    fn heading(self) -> &'static str {
+    pub(super) fn heading(self) -> &'static str {
         match self {
             Self::Fields => "fields not supported: ",
             Self::SecurityContext => "invalid SecurityContext fields: ",

@@ -136,7 +136,7 @@ fn check_profiles(
 
 /// Kubernetes takes `net.ipv4.tcp_rmem` and `net/ipv4/tcp_rmem` for one name: the first separator tells which it is.
 fn is_safe_sysctl(name: &str) -> bool {
-    let has_slashes = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'/');
+    let has_slashes = name.chars().find(|c| matches!(c, '.' | '/')) == Some('/');
     let dotted = |byte| match byte {
         b'/' if has_slashes => b'.',
         b'.' if has_slashes => b'/',

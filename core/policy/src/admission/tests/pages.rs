@@ -26,6 +26,8 @@ fn every_kind_has_a_short_page_with_all_its_parts() {
         for part in [MARK, "**What it means.** ", "**Why.** ", "**What to do.** "] {
             assert!(page.lines().any(|line| line.starts_with(part)), "{reason}: {part}");
         }
+        let text = format!("{MARK} Text in the message: `{}", kind.group().heading());
+        assert!(page.contains(&text), "{reason}: {text}");
         assert!(page.contains("# before\n") && page.contains("# after\n"), "{reason}: before and after");
         assert!(page.lines().count() <= 35, "{reason}: a page is short");
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{Kind, Verdict, host_verdict};
-use super::{host_verdict_of, pod, verdict_of};
+use super::{host_verdict_of, kinds, pod, verdict_of};
 
 /// One field or one item of a list in a Pod's spec, and the kind of violation that it is, if any.
 #[derive(Clone, Debug)]
@@ -27,7 +27,16 @@ fn containers() -> Vec<Feature> {
         (context(json!({ "capabilities": { "add": ["NET_ADMIN"] } })), Some(Kind::AddedCapabilities)),
         (context(json!({ "procMount": "Unmasked" })), Some(Kind::UnmaskedProcMount)),
         (context(json!({ "windowsOptions": {} })), Some(Kind::WindowsPod)),
+        (context(json!({ "seccompProfile": { "type": "Localhost" } })), Some(Kind::LocalSeccompProfile)),
+        (context(json!({ "appArmorProfile": { "type": "Localhost" } })), Some(Kind::LocalAppArmorProfile)),
         (json!({ "name": "c", "ports": [{ "containerPort": 1, "hostPort": 1 }] }), Some(Kind::HostPort)),
+        (json!({ "name": "c", "ports": [{ "containerPort": 1, "hostIP": "10.0.0.1" }] }), Some(Kind::HostPort)),
+        (
+            json!({ "name": "c", "volumeMounts": [
+                { "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }
+            ] }),
+            Some(Kind::BidirectionalMount),
+        ),
         (json!({ "name": "c", "volumeDevices": [{ "name": "d", "devicePath": "/d" }] }), Some(Kind::BlockDevice)),
         (limits("amd.com/gpu"), Some(Kind::Gpu)),
         (limits("example.com/fpga"), Some(Kind::ExtendedResource)),
@@ -46,6 +55,12 @@ fn whole_pod() -> Vec<Feature> {
         feature("hostUsers", json!(false), Kind::UserNamespace),
         feature("os", json!({ "name": "windows" }), Kind::WindowsPod),
         feature("nodeSelector", json!({ "example.com/disk": "ssd" }), Kind::UnsatisfiableNodeSelector),
+        feature(
+            "securityContext",
+            json!({ "sysctls": [{ "name": "vm.swappiness", "value": "1" }] }),
+            Kind::UnsafeSysctl,
+        ),
+        feature("resources", json!({ "requests": { "hugepages-2Mi": "2Mi" } }), Kind::HugePages),
         feature("nodeName", json!("node-1"), Kind::NodeNameSet),
         feature("resourceClaims", json!({ "name": "r" }), Kind::ResourceClaim),
         feature("volumes", json!({ "name": "v", "hostPath": { "path": "/" } }), Kind::HostPathVolume),
@@ -128,9 +143,10 @@ proptest! {
     fn every_violation_is_found_and_no_other(features in features()) {
         let mut expected: Vec<Kind> = features.iter().filter_map(|feature| feature.kind).collect();
         expected.sort();
-        let mut kinds: Vec<Kind> = found(&verdict_of(&pod(pod_spec(&features)))).into_iter().map(|(kind, _)| kind).collect();
-        kinds.sort();
-        prop_assert_eq!(kinds, expected);
+        let verdict = verdict_of(&pod(pod_spec(&features)));
+        let mut found = kinds(&verdict);
+        found.sort();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

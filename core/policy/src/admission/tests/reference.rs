@@ -227,7 +227,9 @@ fn whole_messages_that_users_have_reported_come_out_verbatim() {
         (
             "kube-s3",
             json!({
-                "volumes": [{ "name": "devfuse", "emptyDir": {} }, { "name": "mntdatas3fs", "hostPath": { "path": "/" } }],
+                "volumes": [
+                    { "name": "devfuse", "emptyDir": {} }, { "name": "mntdatas3fs", "hostPath": { "path": "/" } },
+                ],
                 "containers": [{
                     "name": "s3fuse",
                     "securityContext": { "privileged": true },
