@@ -36,17 +36,25 @@ fn a_claim_bound_to_an_efs_or_an_nfs_volume_is_supported() {
 
 #[test]
 fn a_claim_counts_as_bound_only_when_claim_and_volume_say_so() {
-    let rows: [(&str, PersistentVolumeClaim, PersistentVolume); 5] = [
+    let rows: [(&str, PersistentVolumeClaim, PersistentVolume); 6] = [
         ("phase Pending", claim("c", "Pending", Some("pv")), volume("pv", "c", efs())),
         ("phase Lost", claim("c", "Lost", Some("pv")), volume("pv", "c", efs())),
         ("no volume named", claim("c", "Bound", None), volume("pv", "c", efs())),
         ("volume bound to another claim", claim("c", "Bound", Some("pv")), volume("pv", "other", efs())),
+        ("volume bound to that name elsewhere", claim("c", "Bound", Some("pv")), foreign_volume()),
         ("volume bound to an earlier claim of that name", reborn_claim(), volume("pv", "c", efs())),
     ];
     for (name, claim, volume) in rows {
         let verdict = verdict_with(&with_claim(), &[claim], &[volume]);
         assert_eq!(kinds(&verdict), [Kind::PersistentVolumeClaimNotBound], "{name}");
     }
+}
+
+fn foreign_volume() -> PersistentVolume {
+    let mut volume = volume("pv", "c", efs());
+    let claim_ref = json!({ "namespace": "bank", "name": "c" });
+    volume.spec.as_mut().unwrap().claim_ref = Some(serde_json::from_value(claim_ref).unwrap());
+    volume
 }
 
 fn reborn_claim() -> PersistentVolumeClaim {

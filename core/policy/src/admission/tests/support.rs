@@ -110,6 +110,7 @@ fn every_unsupported_feature_of_a_pod_is_refused() {
     let rows = [
         (json!({ "hostUsers": false }), Kind::UserNamespace, "spec.hostUsers"),
         (json!({ "os": { "name": "windows" } }), Kind::WindowsPod, "spec.os.name"),
+        (json!({ "os": { "name": "freebsd" } }), Kind::WindowsPod, "spec.os.name"),
         (json!({ "nodeName": "node-1" }), Kind::NodeNameSet, "spec.nodeName"),
         (
             json!({ "securityContext": { "windowsOptions": { "hostProcess": true } } }),
