@@ -1,9 +1,3 @@
-//! The `monopod` program. Everything is in the library of the same name, so that examples and tests reach it.
+//! The `monopod` program: arguments and wiring, one subcommand per part.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-
-fn main() -> ExitCode {
-    monopod::run(monopod::Arguments::parse()).into()
-}
+fn main() {}
