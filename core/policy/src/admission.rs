@@ -106,6 +106,7 @@ pub fn ephemeral_container_verdict(pod: &Pod, name: &str) -> Verdict {
     let mut found = Vec::new();
     let mut containers = pod.spec.iter().flat_map(ContainerView::all);
     if let Some(container) = containers.find(|container| container.is_ephemeral() && container.name == name) {
+        fields::check_container(&container, &mut found);
         security::check_container(&container, &mut found);
         volumes::check_mounts(&container, &mut found);
         ports::check_container(&container, &mut found);

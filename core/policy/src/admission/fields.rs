@@ -44,11 +44,16 @@ fn check_windows(spec: &PodSpec, found: &mut Vec<Violation>) {
         found.push(violation(Kind::WindowsPod, "spec.securityContext.windowsOptions", "WindowsOptions", message));
     }
     for container in ContainerView::all(spec) {
-        if container.security_context.is_some_and(|context| context.windows_options.is_some()) {
-            let field = container.path("securityContext.windowsOptions");
-            let message = format!("container \"{}\" has options for Windows", container.name);
-            found.push(violation(Kind::WindowsPod, &field, "WindowsOptions", message));
-        }
+        check_container(&container, found);
+    }
+}
+
+/// `windowsOptions` of one container.
+pub(super) fn check_container(container: &ContainerView<'_>, found: &mut Vec<Violation>) {
+    if container.security_context.is_some_and(|context| context.windows_options.is_some()) {
+        let field = container.path("securityContext.windowsOptions");
+        let message = format!("container \"{}\" has options for Windows", container.name);
+        found.push(violation(Kind::WindowsPod, &field, "WindowsOptions", message));
     }
 }
 

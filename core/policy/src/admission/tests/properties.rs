@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Kind, Verdict, host_verdict};
+use super::super::{Kind, Verdict, ephemeral_container_verdict, host_verdict};
 use super::{host_verdict_of, kinds, pod, verdict_of};
 
 /// One field or one item of a list in a Pod's spec, and the kind of violation that it is, if any.
@@ -198,6 +198,26 @@ proptest! {
         let mut first = found(&verdict_of(&pod));
         first.retain(|(kind, _)| !is_placement(*kind));
         prop_assert_eq!(first, found(&host_verdict_of(&pod)));
+    }
+}
+
+proptest! {
+    /// What the host says of an ephemeral container alone is what it says of it within the Pod.
+    #[test]
+    fn an_ephemeral_container_alone_is_judged_as_within_the_pod(mut features in features()) {
+        for (index, feature) in features.iter_mut().enumerate() {
+            if let Some(name) = feature.value.get_mut("name") {
+                *name = json!(format!("c{index}"));
+            }
+        }
+        let pod = pod(pod_spec(&features));
+        let mut within = found(&host_verdict_of(&pod));
+        within.retain(|(_, field)| field.starts_with("spec.ephemeralContainers["));
+        let containers = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+        let mut alone: Vec<_> =
+            containers.flat_map(|container| found(&ephemeral_container_verdict(&pod, &container.name))).collect();
+        alone.sort();
+        prop_assert_eq!(alone, within);
     }
 }
 
