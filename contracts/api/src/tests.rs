@@ -1,0 +1,3 @@
+//! The objects as the API server sees them: generated files, and CEL against Rust.
+
+mod generated;
