@@ -1,3 +1,9 @@
-//! The `monopod` program: arguments and wiring, one subcommand per part.
+//! The `monopod` program. Everything is in the library of the same name, so that examples and tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    monopod::run(monopod::Arguments::parse()).into()
+}

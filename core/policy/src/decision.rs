@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_supported_pod_of_a_profile_runs() {
         let pod = pod(&json!({"containers": [{"name": "web"}]}));
-        let message = "profile shop takes the Pod: selector 1 matches";
+        let message = "profile `shop` takes the Pod: selector 1 matches";
         check(&pod, Outcome::Runs, "ProfileMatched", message);
     }
 
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn zones_of_the_profiles_subnets_bound_what_a_node_selector_may_ask() {
         let selector = |zone| json!({"nodeSelector": {"topology.kubernetes.io/zone": zone}, "containers": []});
-        let message = "profile shop takes the Pod: selector 1 matches";
+        let message = "profile `shop` takes the Pod: selector 1 matches";
         check(&pod(&selector("a")), Outcome::Runs, "ProfileMatched", message);
         let message = "MatchNodeSelector failed: Fargate profile shop cannot satisfy pod's node selector/affinity requirements";
         check(&pod(&selector("b")), Outcome::Unsupported, "POD_UNSUPPORTED_ON_FARGATE", message);

@@ -1,0 +1,157 @@
+//! `monopod explain`: reads manifests, decides about every Pod in them, prints the answers.
+//!
+//! The decisions are `monopod_policy`'s; here is where the snapshot comes from and how the answer looks.
+//! [`Objects`] is the seam: today manifests fill it, a live cluster can.
+
+mod report;
+mod text;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use monopod_api::names::ROLE_ARN;
+use monopod_manifests::{Input, ManifestErrors, Objects, Workload, parse, read};
+use monopod_policy::admission::Storage;
+use monopod_policy::decision::{Snapshot, decide};
+use monopod_policy::profile::{CompileError, WithoutPhase};
+
+use crate::Exit;
+use report::{PodReport, Report, Subject};
+use text::Text;
+
+/// Say which profile takes each Pod, whether a microVM can run it and how big it will be, and why.
+///
+/// Reads Pods and everything that makes Pods (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
+/// ReplicationController). FargateProfiles, Subnets, PersistentVolumeClaims, PersistentVolumes and ServiceAccounts in
+/// the same input are used for the answers.
+///
+/// Exit code: 0 when every Pod is taken by a profile and supported, 1 when one is not, 2 when the input is bad.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Manifests to explain: a file, a directory, or - for standard input; may be given several times.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
+    filenames: Vec<PathBuf>,
+    /// Also read the directories below a directory.
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// More manifests, read before the others: the platform team's profiles and subnets.
+    #[arg(long, value_name = "FILE|DIR|-")]
+    profiles: Vec<PathBuf>,
+    /// How to print the answers.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// A form of the answer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs; docs/explain.md describes the fields.
+    Json,
+    /// The same as json, in YAML.
+    Yaml,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestErrors),
+    #[error(transparent)]
+    Profiles(#[from] CompileError),
+    #[error("the input holds no Pod and nothing that makes Pods")]
+    NoPods,
+    #[error("failed to write the answer")]
+    Write(#[from] std::io::Error),
+    #[error("failed to write the answer as {0}")]
+    Encode(&'static str),
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(arguments: &Arguments) -> Exit {
+    match explain(arguments) {
+        Ok(true) => Exit::Success,
+        Ok(false) => Exit::Refused,
+        // Whoever reads the answer has read enough.
+        Err(ExplainError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success,
+        Err(error) => {
+            crate::terminal::error(&error);
+            Exit::BadInput
+        }
+    }
+}
+
+/// Prints the answer; whether all Pods would run.
+fn explain(arguments: &Arguments) -> Result<bool, ExplainError> {
+    let named = arguments.profiles.iter().chain(&arguments.filenames);
+    let inputs: Vec<Input> = named.map(|path| input(path.clone(), arguments.recursive)).collect();
+    let report = report(&parse(&read(&inputs)?)?)?;
+    print(&report, arguments.output)?;
+    Ok(report.all_run())
+}
+
+fn input(path: PathBuf, recursive: bool) -> Input {
+    if path.as_os_str() == "-" { Input::Stdin } else { Input::Path { path, recursive } }
+}
+
+/// Decides about every Pod of the snapshot.
+fn report(objects: &Objects) -> Result<Report, ExplainError> {
+    if objects.workloads.is_empty() {
+        return Err(ExplainError::NoPods);
+    }
+    let profiles = objects.profiles.iter().map(|profile| &profile.object);
+    let subnets: Vec<_> = objects.subnets.iter().map(|subnet| subnet.object.clone()).collect();
+    let claims = objects.persistent_volume_claims.iter().map(|claim| &claim.object);
+    let volumes = objects.persistent_volumes.iter().map(|volume| &volume.object);
+    let snapshot = Snapshot::new(profiles, WithoutPhase::Active, &subnets)?.with_storage(Storage::new(claims, volumes));
+    let answer = |workload: &Workload| {
+        let subject = Subject {
+            kind: workload.kind.as_str(),
+            namespace: &workload.namespace,
+            name: &workload.name,
+            role: role(workload, objects),
+        };
+        PodReport::new(&subject, &decide(&workload.pod, &snapshot))
+    };
+    let warnings = objects.warnings.iter().map(|warning| format!("{}: {}", warning.origin, warning.message));
+    Ok(Report {
+        pods: objects.workloads.iter().map(|workload| answer(&workload.object)).collect(),
+        warnings: warnings.collect(),
+    })
+}
+
+/// The role that the Pod's ServiceAccount gives it, where that is in the input.
+fn role<'a>(workload: &Workload, objects: &'a Objects) -> Option<&'a str> {
+    let name = workload.pod.spec.as_ref()?.service_account_name.as_deref().unwrap_or("default");
+    let is_it = |account: &&ServiceAccount| {
+        account.metadata.name.as_deref() == Some(name)
+            && account.metadata.namespace.as_deref() == Some(&workload.namespace)
+    };
+    let account = objects.service_accounts.iter().map(|account| &account.object).find(is_it)?;
+    account.metadata.annotations.as_ref()?.get(ROLE_ARN).map(String::as_str)
+}
+
+fn print(report: &Report, output: Output) -> Result<(), ExplainError> {
+    let mut stdout = anstream::stdout().lock();
+    match output {
+        Output::Text => {
+            for warning in &report.warnings {
+                crate::terminal::warning(warning);
+            }
+            write!(stdout, "{}", Text(report))?;
+        }
+        Output::Json => {
+            let json = serde_json::to_string_pretty(report).map_err(|_| ExplainError::Encode("JSON"))?;
+            writeln!(stdout, "{json}")?;
+        }
+        Output::Yaml => {
+            let yaml = serde_saphyr::to_string(report).map_err(|_| ExplainError::Encode("YAML"))?;
+            write!(stdout, "{yaml}")?;
+        }
+    }
+    stdout.flush()?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The answer as a person reads it in a terminal: one block per Pod, the verdict first, then why, then the size.
+
+use std::fmt::{self, Display};
+
+use anstyle::{AnsiColor, Style};
+
+use super::report::{PodReport, Report, SizeReport, WasteReport};
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DULL: Style = Style::new().dimmed();
+const NAME: Style = Style::new().bold();
+
+/// Prints a [`Report`] with escape sequences; whoever writes it to something else than a terminal strips them.
+#[derive(Debug)]
+pub(super) struct Text<'a>(pub(super) &'a Report);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for pod in &self.0.pods {
+            pod_block(f, pod)?;
+            writeln!(f)?;
+        }
+        summary(f, self.0)
+    }
+}
+
+fn pod_block(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
+    let (style, verdict) = verdict(pod);
+    let title = format!("{} {}/{}", pod.kind, pod.namespace, pod.name);
+    writeln!(f, "{NAME}{title}{NAME:#}  {style}{verdict}{style:#}")?;
+    line(f, "profile", pod.profile.as_deref().unwrap_or("none"))?;
+    if pod.profile.is_none() || pod.profiles.len() > 1 {
+        for profile in &pod.profiles {
+            line(f, "", format!("{DULL}{}: {}{DULL:#}", profile.name, profile.answer))?;
+        }
+    }
+    if !pod.runs() {
+        line(f, "reason", &pod.reason)?;
+        line(f, "message", &pod.message)?;
+    }
+    for violation in &pod.violations {
+        line(f, "against", format!("{}: {}", violation.field, violation.message))?;
+        line(f, "", format!("{DULL}{}: {}{DULL:#}", violation.reason, violation.advice))?;
+    }
+    if let (Some(size), true) = (&pod.size, pod.supported) {
+        size_lines(f, size, pod)?;
+    }
+    if let Some(role) = &pod.role {
+        line(f, "role", role)?;
+    }
+    Ok(())
+}
+
+fn verdict(pod: &PodReport) -> (Style, &'static str) {
+    match (&pod.profile, pod.supported) {
+        (Some(_), true) => (GOOD, "runs in a microVM"),
+        (Some(_), false) => (BAD, "not supported"),
+        (None, true) => (BAD, "no profile"),
+        (None, false) => (BAD, "no profile, and not supported"),
+    }
+}
+
+fn size_lines(f: &mut fmt::Formatter<'_>, size: &SizeReport, pod: &PodReport) -> fmt::Result {
+    let disk = format!("{} GiB of disk", size.ephemeral_gib);
+    line(f, "size", format!("{} ({:?}), {disk}", size.capacity_provisioned, size.mode))?;
+    let (Some(exact), Some(waste)) = (&pod.exact, &pod.waste) else { return Ok(()) };
+    let exact = format!("{}m CPU and {} MiB", exact.milli_cpu, exact.memory_mib);
+    line(f, "exact", format!("{exact}; the table of sizes {}", waste_text(waste)))
+}
+
+fn waste_text(waste: &WasteReport) -> String {
+    let WasteReport { vcpu, memory_gib, cpu_percent, memory_percent } = waste;
+    if *cpu_percent == 0.0 && *memory_percent == 0.0 {
+        return "fits without waste".to_owned();
+    }
+    format!("wastes {vcpu} vCPU ({cpu_percent} %) and {memory_gib} GiB ({memory_percent} %)")
+}
+
+fn line(f: &mut fmt::Formatter<'_>, label: &str, text: impl Display) -> fmt::Result {
+    writeln!(f, "  {label:8} {text}")
+}
+
+fn summary(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    let running = report.pods.iter().filter(|pod| pod.runs()).count();
+    let alien = report.pods.iter().filter(|pod| pod.profile.is_none()).count();
+    let refused = report.pods.len() - running - alien;
+    let style = if report.all_run() { GOOD } else { BAD };
+    writeln!(f, "{style}{running} run in microVMs, {refused} not supported, {alien} without a profile{style:#}")
+}
