@@ -111,10 +111,6 @@ impl HostRecord {
         host.total.minus(self.booked)
     }
 
-    pub(super) fn class(&self) -> Option<&Class> {
-        self.seat.as_ref().map(|(class, _)| class)
-    }
-
     fn is_unknown(&self) -> bool {
         self.host.is_none() && self.pods.is_empty() && self.blocks.is_empty()
     }

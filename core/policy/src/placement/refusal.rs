@@ -91,19 +91,19 @@ impl Cause {
             Self::NoAddress(subnets) => format!("{hosts} {has} no free address in {}", name_subnets(subnets)),
             Self::Affinity(topology) => {
                 format!(
-                    "{hosts} {has} no pod on the same {} that the pod's affinity asks for",
+                    "{hosts} {has} no pod in the same {} that the pod's affinity asks for",
                     name_topology(*topology)
                 )
             }
             Self::AntiAffinity(topology) => {
                 format!(
-                    "{hosts} {has} pods on the same {} that the pod's anti-affinity avoids",
+                    "{hosts} {has} pods in the same {} that the pod's anti-affinity avoids",
                     name_topology(*topology)
                 )
             }
             Self::Repelled(topology) => {
                 format!(
-                    "{hosts} {has} pods on the same {} whose anti-affinity avoids the pod",
+                    "{hosts} {has} pods in the same {} whose anti-affinity avoids the pod",
                     name_topology(*topology)
                 )
             }

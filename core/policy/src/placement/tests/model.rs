@@ -184,16 +184,17 @@ impl World {
                 domains.insert(domain(key, other), self.spread_count(case, constraint, other));
             }
         }
-        let enough = domains.len() as i32 >= constraint.min_domains.unwrap_or(1);
+        let enough = domains.len() >= usize::try_from(constraint.min_domains.unwrap_or(1)).unwrap();
         let least = if enough { domains.values().min().copied().unwrap_or(0) } else { 0 };
         let itself = u64::from(Self::spread_selects(case, constraint, &case.pod));
-        self.spread_count(case, constraint, host) + itself <= least + constraint.max_skew as u64
+        self.spread_count(case, constraint, host) + itself <= least + u64::try_from(constraint.max_skew).unwrap()
     }
 
     fn matching(&self, case: &Case, term: &PodAffinityTerm, host: &Host) -> i64 {
         let Some(here) = domain(&term.topology_key, host) else { return 0 };
         let there = self.placed().filter(|(_, there)| domain(&term.topology_key, there).as_ref() == Some(&here));
-        there.filter(|(pod, _)| self.term_selects(&case.pod, term, pod)).count() as i64
+        let selected = there.filter(|(pod, _)| self.term_selects(&case.pod, term, pod));
+        i64::try_from(selected.count()).unwrap()
     }
 
     /// Whether `term`, written in the Pod `owner`, speaks of the Pod `subject`.
