@@ -14,6 +14,13 @@
 //! Then comes the order among hosts that pass, [`Score`]: preferences, even spread over zones, the most free host, the
 //! first by name. Within the host the block with the most free addresses is taken, the lowest among equals.
 //!
+//! Topology rules mean what they mean to kube-scheduler, with these differences. Domains are zones
+//! (`topology.kubernetes.io/zone`) and hosts (`monopod.dev/host`); rules about `kubernetes.io/hostname` hold by
+//! themselves where they keep Pods apart, because every Pod has a node of its own; rules about other keys are passed
+//! over, see [`PodRequest::ignored_topology_keys`]. A domain counts all its Pods until they are released, terminating
+//! ones too; the policies of a spread constraint decide only which domains take part, and a host that serves no subnet
+//! of the profile never does. Preferences of Pods already placed do not weigh on a new one.
+//!
 //! ```text
 //! hosts, subnets, blocks ─▶ classes: hosts of one zone with addresses in the same subnets, ranked by what is free
 //! bookings               ─▶ counts:  Pods per zone and host, for every filter that a Pod in the cluster uses
@@ -41,7 +48,7 @@ pub use cluster::{AddressBlock, Booking, Cluster, Host, Subnet};
 pub use error::RequestError;
 pub use refusal::{Cause, Causes, Refusal, Trigger};
 pub use request::{PodRequest, ProfileRules, Topology};
-pub use requirements::{CommonLabels, LabelValue, NodeLabels, NodeRequirements, NodeTerm, Requirement};
+pub use requirements::{CommonLabels, LabelValue, NodeLabels, NodeRequirements};
 pub use resources::{Headroom, Resources};
 pub use rules::Score;
 pub use search::Placement;

@@ -1,7 +1,7 @@
 //! The state that placement decides on, kept as an index: changes come in one at a time, each costs O(log hosts).
 //!
 //! Changes may come in any order, as watches deliver them: a booking may name a host or a block that is not known yet,
-//! and counts as soon as it is. After the same changes the index is the same, whatever their order.
+//! and counts as soon as it is. The index of one state is the same, whatever the history that led to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -47,7 +47,7 @@ pub enum Cause {
 /// An event after which a refused Pod is worth another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trigger {
-    /// A host came, changed or became ready or schedulable.
+    /// A host or subnet came or changed, or a host became ready or schedulable.
     HostChange,
     /// A block of addresses came, or a Pod gave its address back.
     AddressFreed,
@@ -57,6 +57,8 @@ pub enum Trigger {
     PodPlaced,
     /// The profile's subnets changed.
     ProfileChange,
+    /// A namespace got other labels, which the `namespaceSelector` of a Pod affinity term may ask for.
+    NamespaceChange,
 }
 
 impl Cause {
@@ -121,8 +123,10 @@ impl Cause {
             Self::Requirements | Self::Unschedulable | Self::NotReady => &[Trigger::HostChange],
             Self::Cpu(_) | Self::Memory(_) | Self::Disk(_) => &[Trigger::HostChange, Trigger::PodGone],
             Self::NoAddress(_) => &[Trigger::HostChange, Trigger::AddressFreed, Trigger::ProfileChange],
-            Self::Affinity(_) => &[Trigger::HostChange, Trigger::PodPlaced],
-            Self::AntiAffinity(_) | Self::Repelled(_) => &[Trigger::HostChange, Trigger::PodGone],
+            Self::Affinity(_) => &[Trigger::HostChange, Trigger::PodPlaced, Trigger::NamespaceChange],
+            Self::AntiAffinity(_) | Self::Repelled(_) => {
+                &[Trigger::HostChange, Trigger::PodGone, Trigger::NamespaceChange]
+            }
             Self::Spread { .. } => &[Trigger::HostChange, Trigger::PodGone, Trigger::PodPlaced],
         }
     }

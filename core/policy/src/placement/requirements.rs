@@ -73,7 +73,7 @@ impl<'a> NodeLabels<'a> {
 
 /// A test on one key, of a node's labels or of a Pod's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Requirement {
+pub(super) struct Requirement {
     key: String,
     test: Test,
 }
@@ -127,7 +127,7 @@ impl Requirement {
     }
 
     /// Whether the value meets the requirement; an [`LabelValue::Open`] one does where some value would.
-    pub fn matches(&self, value: LabelValue<'_>) -> bool {
+    pub(super) fn matches(&self, value: LabelValue<'_>) -> bool {
         match value {
             LabelValue::Absent => matches!(self.test, Test::NotIn(_) | Test::DoesNotExist),
             LabelValue::Is(text) => self.accepts(text),
@@ -159,7 +159,7 @@ impl Requirement {
 
 /// One node selector term: all its requirements must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeTerm {
+pub(super) struct NodeTerm {
     labels: Vec<Requirement>,
     name: Vec<Requirement>,
 }
@@ -181,7 +181,7 @@ impl NodeTerm {
     }
 
     /// Whether a node with these labels meets the term; an empty term matches no node.
-    pub fn matches(&self, node: &NodeLabels<'_>) -> bool {
+    pub(super) fn matches(&self, node: &NodeLabels<'_>) -> bool {
         !(self.labels.is_empty() && self.name.is_empty())
             && self.labels.iter().all(|requirement| requirement.matches(node.get(&requirement.key)))
             && self.name.iter().all(|requirement| requirement.matches(LabelValue::Unforeseeable))
@@ -240,7 +240,7 @@ impl NodeRequirements {
     }
 
     /// Whether the answer can differ between two hosts of one zone.
-    pub fn depend_on_host(&self) -> bool {
+    pub(super) fn depend_on_host(&self) -> bool {
         let in_terms = self.terms.iter().flatten().flat_map(|term| &term.labels);
         self.selector.iter().chain(in_terms).any(|requirement| requirement.key == HOST_LABEL)
     }

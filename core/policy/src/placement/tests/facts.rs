@@ -232,6 +232,9 @@ fn spread_constraints_are_honoured() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
     };
+    let only_hosts_of_a = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": HOST, "operator": "NotIn", "values": ["b1", "b2"]}]}],
+    }}}});
     // What constraint, and what becomes of three replicas that would rather all be in zone a.
     let prefer_a = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 1, "preference": {"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["a"]}]}},
@@ -249,6 +252,11 @@ fn spread_constraints_are_honoured() {
             "fewer domains than minDomains count as an empty one",
             with(spread(ZONE, &json!({"minDomains": 3})), &prefer_a),
             ["a1", "b1", "-"],
+        ),
+        (
+            "nor zones of which the Pod can have no host",
+            with(spread(ZONE, &json!({})), &only_hosts_of_a),
+            ["a1", "a2", "a1"],
         ),
         ("hosts are domains too", with(spread(HOST, &json!({})), &prefer_a), ["a1", "a2", "b1"]),
         (
@@ -269,6 +277,11 @@ fn spread_constraints_are_honoured() {
     ] {
         assert_eq!(replicas(&mut two_zones(), &spec, 3), expected, "{fact}");
     }
+}
+
+#[test]
+fn spread_over_hosts_starts_over_when_every_host_has_one() {
+    assert_eq!(replicas(&mut two_zones(), &spread(HOST, &json!({})), 5), ["a1", "b1", "a2", "b2", "a1"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::fixtures::{block, common, host, pod, profile, request, resources, run, subnet, two_zones};
-use crate::placement::Trigger::{AddressFreed, HostChange, PodGone, PodPlaced, ProfileChange};
+use crate::placement::Trigger::{AddressFreed, HostChange, NamespaceChange, PodGone, PodPlaced, ProfileChange};
 use crate::placement::{Cluster, Host, PodRequest, Refusal};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -110,19 +110,19 @@ fn broken_topology_rules_are_told_apart() {
             json!({}),
             required("podAffinity", "cache"),
             "0/4 hosts fit: 4 have no pod in the same zone that the pod's affinity asks for",
-            [HostChange, PodPlaced].to_vec(),
+            [HostChange, PodPlaced, NamespaceChange].to_vec(),
         ),
         (
             json!({}),
             required("podAntiAffinity", "web"),
             "0/4 hosts fit: 4 have pods in the same zone that the pod's anti-affinity avoids",
-            [HostChange, PodGone].to_vec(),
+            [HostChange, PodGone, NamespaceChange].to_vec(),
         ),
         (
             required("podAntiAffinity", "web"),
             json!({}),
             "0/4 hosts fit: 4 have pods in the same zone whose anti-affinity avoids the pod",
-            [HostChange, PodGone].to_vec(),
+            [HostChange, PodGone, NamespaceChange].to_vec(),
         ),
         (
             json!({}),
