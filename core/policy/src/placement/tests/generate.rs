@@ -152,7 +152,11 @@ fn any_pod(dice: &mut Dice) -> Pod {
     if dice.rarely(2) {
         labels["version"] = json!(dice.pick(&["1", "2"]));
     }
-    let mut spec = json!({"containers": [], "affinity": any_affinity(dice)});
+    let mut spec = json!({"containers": []});
+    // Rules of every kind at once leave few Pods a place: half of the Pods have at most spread constraints.
+    if dice.rarely(2) {
+        spec["affinity"] = any_affinity(dice);
+    }
     if dice.rarely(6) {
         spec["nodeSelector"] = match dice.below(4) {
             0 => json!({"topology.kubernetes.io/zone": dice.pick(&ZONES)}),
@@ -247,7 +251,7 @@ fn any_spread(dice: &mut Dice) -> Value {
         "topologyKey": any_topology_key(dice),
         "labelSelector": any_selector(dice),
         "maxSkew": 1 + dice.below(2),
-        "whenUnsatisfiable": dice.pick(&["DoNotSchedule", "ScheduleAnyway"]),
+        "whenUnsatisfiable": dice.pick(&["DoNotSchedule", "DoNotSchedule", "ScheduleAnyway"]),
     });
     if dice.rarely(4) {
         constraint["minDomains"] = json!(1 + dice.below(4));
