@@ -1,3 +1,52 @@
 //! Chores of the workspace, run as `cargo xtask TASK`.
+//!
+//! `ci` is the whole gate and what `make test` runs; every other task is one of its steps or makes something that a
+//! step checks.
+#![expect(clippy::print_stdout, reason = "a build tool talks to the terminal")]
 
-fn main() {}
+mod ci;
+mod codegen;
+mod fuzz;
+mod process;
+mod tidy;
+mod tools;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Chores of the Monopod workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The whole gate: format, lints, docs, tidy, tests, a short run of every fuzz target.
+    Ci,
+    /// Layer edges, module headers, orphan files, file sizes, generated files, tests named in docs.
+    Tidy,
+    /// Writes the generated files: CRDs in deploy/crds, docs/cli.md.
+    Codegen,
+    /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
+    Fuzz {
+        /// Seconds per target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+}
+
+fn main() -> Result<()> {
+    let workspace = Workspace::load()?;
+    match Arguments::parse().task {
+        Task::Ci => ci::gate(&workspace),
+        Task::Tidy => tidy::run(&workspace),
+        Task::Codegen => codegen::write(&workspace),
+        Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
+    }
+}

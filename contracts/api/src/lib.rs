@@ -2,7 +2,23 @@
 //!
 //! Called by all layers above. The CRD YAML in deploy/crds is generated from here by `cargo xtask codegen`.
 
+mod crd;
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
+mod host;
 pub mod names;
+mod problem;
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
 mod profile;
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
+mod subnet;
+#[cfg(test)]
+mod tests;
 
-pub use profile::{FargateProfile, FargateProfileSpec, FargateProfileStatus, ProfilePhase, Selector, Sizing};
+pub use crd::{CrdFile, crd_yaml, crds};
+pub use host::{Accelerator, AcceleratorKind, AddressBlock, Host, HostResources, HostSpec, HostStatus};
+pub use problem::FieldProblem;
+pub use profile::{
+    FargateProfile, FargateProfileSpec, FargateProfileStatus, MAX_LABEL_PAIRS, MAX_SELECTORS, ProfilePhase, Rejection,
+    Selector, Sizing,
+};
+pub use subnet::{HandedOutBlock, Subnet, SubnetDns, SubnetOverlap, SubnetSpec, SubnetStatus, overlaps};

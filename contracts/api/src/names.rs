@@ -23,3 +23,24 @@ pub const CAPACITY_PROVISIONED: &str = "CapacityProvisioned";
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Pod and Node label: the machine that runs the microVM.
 pub const HOST_LABEL: &str = "monopod.dev/host";
+/// Preemption policy of [`PRIORITY_CLASS`]; the API server refuses a Pod whose policy differs from that of its class.
+pub const PREEMPTION_POLICY: &str = "PreemptLowerPriority";
+
+/// `ServiceAccount` annotation: the IAM role that its Pods assume (IAM roles for service accounts, IRSA).
+pub const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
+/// `ServiceAccount` annotation: the audience of the token; [`DEFAULT_AUDIENCE`] when absent.
+pub const AUDIENCE: &str = "eks.amazonaws.com/audience";
+/// Audience of the token when the `ServiceAccount` names none.
+pub const DEFAULT_AUDIENCE: &str = "sts.amazonaws.com";
+/// `ServiceAccount` annotation: `true` or `false`, whether credentials come from the region's own STS endpoint.
+pub const STS_REGIONAL_ENDPOINTS: &str = "eks.amazonaws.com/sts-regional-endpoints";
+/// Annotation of Pod or `ServiceAccount` (the Pod's wins): seconds until the token expires.
+pub const TOKEN_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
+/// Pod annotation: comma-separated names of containers that get no identity.
+pub const SKIP_CONTAINERS: &str = "eks.amazonaws.com/skip-containers";
+/// Name of the projected volume that holds the token.
+pub const TOKEN_VOLUME: &str = "aws-iam-token";
+/// Where containers find [`TOKEN_VOLUME`].
+pub const TOKEN_MOUNT_PATH: &str = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
+/// Name of the token's file below [`TOKEN_MOUNT_PATH`].
+pub const TOKEN_FILE: &str = "token";

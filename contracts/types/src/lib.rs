@@ -8,4 +8,4 @@ mod units;
 
 pub use ids::{HostName, PodUid, ProfileName, SubnetName, Zone};
 pub use quantity::{Quantity, QuantityError};
-pub use units::{GiB, MiB, MilliCpu};
+pub use units::{Bytes, GiB, MiB, MilliCpu};

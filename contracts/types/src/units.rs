@@ -55,6 +55,10 @@ amount!(
     MilliCpu
 );
 amount!(
+    /// Bytes of memory or disk.
+    Bytes
+);
+amount!(
     /// Mebibytes (1024 × 1024 bytes) of memory or disk.
     MiB
 );
@@ -87,6 +91,24 @@ impl fmt::Display for GiB {
     }
 }
 
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0)
+    }
+}
+
+impl From<MiB> for Bytes {
+    fn from(amount: MiB) -> Self {
+        Self(amount.0.saturating_mul(1 << 20))
+    }
+}
+
+impl From<GiB> for Bytes {
+    fn from(amount: GiB) -> Self {
+        MiB::from(amount).into()
+    }
+}
+
 impl From<GiB> for MiB {
     fn from(amount: GiB) -> Self {
         Self(amount.0.saturating_mul(1024))
@@ -95,7 +117,7 @@ impl From<GiB> for MiB {
 
 #[cfg(test)]
 mod tests {
-    use super::{GiB, MiB, MilliCpu};
+    use super::{Bytes, GiB, MiB, MilliCpu};
 
     #[test]
     fn vcpu_prints_no_needless_decimals() {
@@ -105,10 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn larger_units_turn_into_smaller_ones() {
+        assert_eq!(Bytes::from(MiB(3)), Bytes(3_145_728));
+        assert_eq!(Bytes::from(GiB(2)), Bytes(2_147_483_648));
+        assert_eq!(MiB::from(GiB(2)), MiB(2048));
+    }
+
+    #[test]
     fn amounts_saturate_and_never_wrap() {
         assert_eq!(MiB(u64::MAX) + MiB(1), MiB(u64::MAX));
         assert_eq!(MiB(1) - MiB(2), MiB::ZERO);
         assert_eq!(MiB::from(GiB(u64::MAX)), MiB(u64::MAX));
+        assert_eq!(Bytes::from(MiB(u64::MAX)), Bytes(u64::MAX));
         assert_eq!([MilliCpu(1), MilliCpu(2)].into_iter().sum::<MilliCpu>(), MilliCpu(3));
     }
 }

@@ -1,0 +1,205 @@
+//! Node selectors and required node affinity against the nodes of a profile.
+
+use std::collections::BTreeMap;
+
+use monopod_types::ProfileName;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::{Inputs, Kind, LabelValue, NodeLabels, NodeRequirements, ProfileNodes, Storage, verdict};
+use super::{fields, kinds, pod, verdict_of};
+
+const SENTENCE: &str =
+    "MatchNodeSelector failed: Fargate profile fp cannot satisfy pod's node selector/affinity requirements";
+const AFFINITY: &str = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+
+fn affinity(terms: Value) -> Value {
+    json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } })
+}
+
+fn term(key: &str, operator: &str, values: &[&str]) -> Value {
+    json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] })
+}
+
+#[test]
+fn a_selector_that_a_node_of_the_profile_can_meet_is_supported() {
+    let selectors = [
+        json!({}),
+        json!({ "topology.kubernetes.io/zone": "z2" }),
+        json!({ "failure-domain.beta.kubernetes.io/zone": "z1" }),
+        json!({ "topology.kubernetes.io/region": "r" }),
+        json!({ "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" }),
+        json!({ "eks.amazonaws.com/compute-type": "fargate" }),
+        json!({ "monopod.dev/host": "host-1" }),
+    ];
+    for selector in selectors {
+        let verdict = verdict_of(&pod(json!({ "nodeSelector": selector })));
+        assert!(verdict.is_supported(), "{selector}");
+    }
+}
+
+#[test]
+fn another_selector_is_refused_in_the_references_words_alone() {
+    let rows = [
+        ("disktype", "ssd"),
+        ("topology.kubernetes.io/zone", "z3"),
+        ("kubernetes.io/arch", "arm64"),
+        ("kubernetes.io/os", "windows"),
+        ("kubernetes.io/hostname", "ip-10-0-0-1"),
+        ("eks.amazonaws.com/compute-type", "ec2"),
+    ];
+    for (key, value) in rows {
+        let verdict = verdict_of(&pod(json!({ "nodeSelector": { key: value } })));
+        assert_eq!(verdict.message(), SENTENCE);
+        assert_eq!(fields(&verdict), [format!("spec.nodeSelector[{key}]")]);
+    }
+}
+
+#[test]
+fn every_entry_that_cannot_be_met_is_reported_and_the_sentence_is_said_once() {
+    let spec = json!({
+        "nodeSelector": { "disktype": "ssd", "kubernetes.io/os": "linux", "size": "big" },
+        "affinity": affinity(json!([term("gpu", "Exists", &[])])),
+    });
+    let verdict = verdict_of(&pod(spec));
+    assert_eq!(fields(&verdict), ["spec.nodeSelector[disktype]", "spec.nodeSelector[size]", AFFINITY]);
+    assert_eq!(verdict.message(), SENTENCE);
+}
+
+#[test]
+fn selector_and_affinity_that_exclude_each_other_are_refused() {
+    let spec = json!({
+        "nodeSelector": { "topology.kubernetes.io/zone": "z1" },
+        "affinity": affinity(json!([term("topology.kubernetes.io/zone", "NotIn", &["z1"])])),
+    });
+    let verdict = verdict_of(&pod(spec));
+    assert_eq!(kinds(&verdict), [Kind::UnsatisfiableNodeSelector]);
+    assert_eq!(fields(&verdict), ["spec.nodeSelector"]);
+}
+
+#[test]
+fn affinity_terms_are_alternatives_and_empty_ones_match_nothing() {
+    let zone = |zone| term("topology.kubernetes.io/zone", "In", &[zone]);
+    let rows = [
+        ("one of two terms", json!([zone("z9"), zone("z1")]), true),
+        ("no term matches", json!([zone("z8"), zone("z9")]), false),
+        ("no terms", json!([]), false),
+        ("an empty term", json!([{}]), false),
+        ("NotIn fargate", json!([term("eks.amazonaws.com/compute-type", "NotIn", &["fargate"])]), false),
+        ("NotIn of an absent label", json!([term("disktype", "NotIn", &["hdd"])]), true),
+        ("an absent label exists", json!([term("disktype", "Exists", &[])]), false),
+        ("an absent label does not exist", json!([term("disktype", "DoesNotExist", &[])]), true),
+        ("a present label does not exist", json!([term("kubernetes.io/hostname", "DoesNotExist", &[])]), false),
+        ("not a certain hostname", json!([term("kubernetes.io/hostname", "NotIn", &["a"])]), true),
+        ("greater than a word", json!([term("topology.kubernetes.io/zone", "Gt", &["1"])]), false),
+        ("an unknown operator", json!([term("kubernetes.io/os", "Like", &["linux"])]), false),
+        (
+            "a node's name",
+            json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["node-1"] }] }]),
+            false,
+        ),
+        (
+            "any node's name but one",
+            json!([{ "matchFields": [{ "key": "metadata.name", "operator": "NotIn", "values": ["node-1"] }] }]),
+            true,
+        ),
+    ];
+    for (name, terms, supported) in rows {
+        assert_eq!(verdict_of(&pod(json!({ "affinity": affinity(terms) }))).is_supported(), supported, "{name}");
+    }
+}
+
+#[test]
+fn preferred_affinity_requires_nothing() {
+    let preferred = json!([{ "weight": 1, "preference": term("disktype", "In", &["ssd"]) }]);
+    let affinity = json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": preferred } });
+    assert!(verdict_of(&pod(json!({ "affinity": affinity }))).is_supported());
+}
+
+#[test]
+fn zones_and_region_that_are_not_known_count_as_possible() {
+    let profile = ProfileName::from("fp");
+    let nodes = ProfileNodes { profile: &profile, zones: &[], region: None };
+    let storage = Storage::default();
+    let inputs = Inputs { storage: &storage, nodes: Some(&nodes) };
+    let anywhere = json!({ "topology.kubernetes.io/zone": "eu-1a", "topology.kubernetes.io/region": "eu-1" });
+    assert!(verdict(&pod(json!({ "nodeSelector": anywhere })), &inputs).is_supported());
+    assert!(!verdict(&pod(json!({ "nodeSelector": { "disktype": "ssd" } })), &inputs).is_supported());
+}
+
+#[test]
+fn without_nodes_node_selectors_are_not_examined() {
+    let storage = Storage::default();
+    let inputs = Inputs { storage: &storage, nodes: None };
+    assert!(verdict(&pod(json!({ "nodeSelector": { "disktype": "ssd" } })), &inputs).is_supported());
+}
+
+#[test]
+fn the_message_puts_an_unmet_selector_last() {
+    let verdict = verdict_of(&pod(json!({ "hostIPC": true, "nodeSelector": { "disktype": "ssd" } })));
+    assert_eq!(verdict.message(), format!("Pod not supported on Fargate: fields not supported: HostIPC, {SENTENCE}"));
+}
+
+/// One requirement against a label with one definite value or none, as the documentation of Kubernetes words it.
+fn model(operator: &str, values: &[String], actual: Option<&str>) -> bool {
+    let number = |text: &str| text.parse::<i64>().ok();
+    let compared = || Some((number(actual?)?, number(values.first()?).filter(|_| values.len() == 1)?));
+    match operator {
+        "In" => actual.is_some_and(|actual| values.contains(&actual.to_owned())),
+        "NotIn" => !actual.is_some_and(|actual| values.contains(&actual.to_owned())),
+        "Exists" => actual.is_some(),
+        "DoesNotExist" => actual.is_none(),
+        "Gt" => compared().is_some_and(|(actual, bound)| actual > bound),
+        "Lt" => compared().is_some_and(|(actual, bound)| actual < bound),
+        _ => false,
+    }
+}
+
+const KEYS: [&str; 4] = ["topology.kubernetes.io/zone", "kubernetes.io/os", "disktype", "kubernetes.io/hostname"];
+const VALUES: [&str; 6] = ["1", "2", "3", "z", "linux", ""];
+/// Equal to no value that a requirement can name here.
+const NOBODY: &str = "a name that nobody knows";
+
+fn requirement() -> impl Strategy<Value = (&'static str, &'static str, Vec<&'static str>)> {
+    let operator = prop::sample::select(vec!["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Like"]);
+    let values = prop::collection::vec(prop::sample::select(VALUES.to_vec()), 0..3);
+    (prop::sample::select(KEYS.to_vec()), operator, values)
+}
+
+proptest! {
+    #[test]
+    fn terms_agree_with_kubernetes_rules(
+        terms in prop::collection::vec(prop::collection::vec(requirement(), 0..3), 0..3),
+        selector in prop::collection::btree_map(
+            prop::sample::select(KEYS.to_vec()), prop::sample::select(VALUES.to_vec()), 0..3),
+        zone in prop::sample::select(VALUES.to_vec()),
+    ) {
+        let actual = BTreeMap::from([(KEYS[0], zone), (KEYS[1], "linux"), (KEYS[3], NOBODY)]);
+        let expected = selector.iter().all(|(key, value)| actual.get(key) == Some(value))
+            && terms.iter().any(|term| !term.is_empty() && term.iter().all(|(key, operator, values)| {
+                let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+                model(operator, &values, actual.get(key).copied())
+            }));
+        let terms: Vec<Value> = terms.iter().map(|term| {
+            let expressions: Vec<Value> = term.iter().map(|(key, operator, values)| {
+                json!({ "key": key, "operator": operator, "values": values })
+            }).collect();
+            json!({ "matchExpressions": expressions })
+        }).collect();
+        let pod = pod(json!({ "nodeSelector": selector, "affinity": affinity(json!(terms)) }));
+        let labels = NodeLabels { zone: LabelValue::Is(zone), region: LabelValue::Any, host: LabelValue::Any };
+        prop_assert_eq!(NodeRequirements::of(&pod).met_by(&labels), expected);
+    }
+
+    /// An open value meets a requirement exactly when some value does.
+    #[test]
+    fn an_open_value_stands_for_every_value((_, operator, values) in requirement()) {
+        let named: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let mut candidates = vec!["0", "4", NOBODY];
+        candidates.extend(VALUES);
+        let expected = candidates.iter().any(|actual| model(operator, &named, Some(actual)));
+        let pod = pod(json!({ "affinity": affinity(json!([term(KEYS[0], operator, &values)])) }));
+        let open = NodeLabels { zone: LabelValue::Any, region: LabelValue::Any, host: LabelValue::Any };
+        prop_assert_eq!(NodeRequirements::of(&pod).met_by(&open), expected);
+    }
+}

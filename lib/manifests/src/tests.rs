@@ -1,0 +1,29 @@
+//! Inputs as users write them, good and bad, through the whole crate.
+
+mod bad_input;
+mod files;
+mod good_input;
+mod hostile_input;
+
+use crate::{Objects, Source, parse};
+
+/// A source called `t.yaml`.
+fn source(text: &str) -> Source {
+    Source::new("t.yaml", text.as_bytes().to_vec()).unwrap()
+}
+
+fn good(text: &str) -> Objects {
+    parse(&[source(text)]).unwrap()
+}
+
+/// All errors of a text, one per line.
+fn errors(text: &str) -> String {
+    parse(&[source(text)]).unwrap_err().to_string()
+}
+
+/// A Pod with a line of YAML more in its container.
+fn pod_with(line: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: web\n    image: nginx\n    {line}\n"
+    )
+}

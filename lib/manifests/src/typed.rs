@@ -1,0 +1,50 @@
+//! From a tree to a typed object, with the fields that the type does not know.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::printable;
+use crate::path::{FieldPath, Step};
+use crate::tree::Tree;
+
+/// A typed object and what of the tree it did not take.
+#[derive(Debug)]
+pub(crate) struct Typed<T> {
+    pub(crate) object: T,
+    pub(crate) unknown: Vec<FieldPath>,
+}
+
+/// A value that does not fit its field.
+#[derive(Debug)]
+pub(crate) struct TypeError {
+    pub(crate) field: FieldPath,
+    pub(crate) message: String,
+}
+
+/// Reads a tree as `T`. An entry of a typed list has its API version and kind from the list.
+pub(crate) fn read<T: DeserializeOwned>(tree: &Tree, api_version: &str, kind: &str) -> Result<Typed<T>, TypeError> {
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let mut value = tree.to_json();
+    if let Value::Object(fields) = &mut value {
+        fields.entry("apiVersion").or_insert_with(|| api_version.into());
+        fields.entry("kind").or_insert_with(|| kind.into());
+    }
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
+    let read = serde_ignored::deserialize(tracked, |path| unknown.push(FieldPath::from(&path)));
+    match read {
+        Ok(object) => {
+            unknown.retain(|path| !is_type_meta(path));
+            Ok(Typed { object, unknown })
+        }
+        Err(error) => {
+            let message = printable(&error.to_string());
+            Err(TypeError { field: FieldPath::from(&track.path()), message })
+        }
+    }
+}
+
+/// Whether a path is one of the two fields by which the type was chosen; a type may leave them to that choice.
+fn is_type_meta(path: &FieldPath) -> bool {
+    matches!(path.0.as_slice(), [Step::Field(name)] if name == "apiVersion" || name == "kind")
+}
