@@ -11,6 +11,7 @@
 //! `monopod explain`; all of them get the same answers because they ask here.
 
 pub mod admission;
+pub mod binding;
 pub mod decision;
 pub mod metering;
 pub mod mutation;
