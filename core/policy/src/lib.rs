@@ -18,4 +18,5 @@ pub mod mutation;
 pub mod patching;
 pub mod placement;
 pub mod profile;
+pub mod references;
 pub mod sizing;
