@@ -95,9 +95,8 @@ impl<'a> Snapshot<'a> {
 /// Zones of the subnets that a profile names, or of all where it names none; each once, in order.
 fn zones(profile: &FargateProfile, subnets: &[Subnet]) -> Vec<Zone> {
     let named = &profile.spec.subnets;
-    let wanted = |subnet: &&Subnet| {
-        named.is_empty() || subnet.metadata.name.as_ref().is_some_and(|name| named.contains(name))
-    };
+    let wanted =
+        |subnet: &&Subnet| named.is_empty() || subnet.metadata.name.as_ref().is_some_and(|name| named.contains(name));
     let zones: BTreeSet<&str> = subnets.iter().filter(wanted).map(|subnet| subnet.spec.zone.as_str()).collect();
     zones.into_iter().map(Zone::from).collect()
 }
@@ -106,11 +105,8 @@ fn zones(profile: &FargateProfile, subnets: &[Subnet]) -> Vec<Zone> {
 pub fn decide<'a>(pod: &'a Pod, snapshot: &'a Snapshot<'_>) -> Decision<'a> {
     let choice = snapshot.profiles.choose(pod);
     let terms = choice.taker.and_then(|name| Some((name, snapshot.terms.get(name)?)));
-    let nodes = terms.map(|(profile, terms)| ProfileNodes {
-        profile,
-        zones: &terms.zones,
-        region: snapshot.region.as_deref(),
-    });
+    let nodes =
+        terms.map(|(profile, terms)| ProfileNodes { profile, zones: &terms.zones, region: snapshot.region.as_deref() });
     let verdict = admission::verdict(pod, &Inputs { storage: &snapshot.storage, nodes: nodes.as_ref() });
     let mode = terms.map_or_else(Sizing::default, |(_, terms)| terms.sizing);
     Decision { choice, verdict, size: sizing::size(pod, mode, &snapshot.sizing) }
@@ -199,7 +195,8 @@ mod tests {
         let selector = |zone| json!({"nodeSelector": {"topology.kubernetes.io/zone": zone}, "containers": []});
         let message = "profile `shop` takes the Pod: selector 1 matches";
         check(&pod(&selector("a")), Outcome::Runs, "ProfileMatched", message);
-        let message = "MatchNodeSelector failed: Fargate profile shop cannot satisfy pod's node selector/affinity requirements";
+        let message =
+            "MatchNodeSelector failed: Fargate profile shop cannot satisfy pod's node selector/affinity requirements";
         check(&pod(&selector("b")), Outcome::Unsupported, "POD_UNSUPPORTED_ON_FARGATE", message);
     }
 

@@ -11,10 +11,12 @@
 //! `monopod explain`; all of them get the same answers because they ask here.
 
 pub mod admission;
+pub mod binding;
 pub mod decision;
 pub mod metering;
 pub mod mutation;
 pub mod patching;
 pub mod placement;
 pub mod profile;
+pub mod references;
 pub mod sizing;

@@ -89,10 +89,10 @@ fn bound_volume(claim: &PersistentVolumeClaim) -> Option<&str> {
     volume.filter(|name| is_bound && !name.is_empty())
 }
 
-/// Whether the volume names the claim in return. Anyone may write the name of a volume into a claim; only the
-/// controller writes the answer into the volume.
+/// Whether the volume names the claim in return, or nobody: the controller writes the claim into the volume before it
+/// calls the claim `Bound`, so only a volume that comes from a manifest names nobody.
 fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let Some(claim_ref) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return false };
+    let Some(claim_ref) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return true };
     let is_same_uid = match (&claim_ref.uid, &claim.metadata.uid) {
         (Some(told), Some(actual)) => told == actual,
         (None, _) | (_, None) => true,
