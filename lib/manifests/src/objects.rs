@@ -99,6 +99,7 @@ pub fn parse(sources: &[Source]) -> Result<Objects, ManifestErrors> {
         }
     }
     reader.refuse_overlaps();
+    reader.keep_derived_claims();
     if reader.errors.is_empty() { Ok(reader.objects) } else { Err(ManifestErrors(reader.errors)) }
 }
 
@@ -125,6 +126,8 @@ struct Reader {
     objects: Objects,
     errors: Vec<ManifestError>,
     seen: BTreeMap<String, Origin>,
+    /// Claims that `StatefulSet`s would make, unless the input holds them.
+    derived_claims: Vec<Located<PersistentVolumeClaim>>,
 }
 
 impl Item<'_> {
@@ -253,9 +256,23 @@ impl Reader {
         let namespace = written.metadata.namespace.clone().unwrap_or_default();
         let origin = item.origin();
         for object in written.claims(&namespace, &name) {
-            self.objects.persistent_volume_claims.push(Located { origin: origin.clone(), object });
+            self.derived_claims.push(Located { origin: origin.clone(), object });
         }
         self.objects.workloads.push(Located { origin, object: written.into_workload(namespace, name, item.fields()) });
+    }
+
+    /// Adds the claims that `StatefulSet`s would make and that are not there yet, as their controller does.
+    fn keep_derived_claims(&mut self) {
+        let claims = &mut self.objects.persistent_volume_claims;
+        for derived in std::mem::take(&mut self.derived_claims) {
+            let is_same = |claim: &Located<PersistentVolumeClaim>| {
+                let (one, other) = (&claim.object.metadata, &derived.object.metadata);
+                (&one.namespace, &one.name) == (&other.namespace, &other.name)
+            };
+            if !claims.iter().any(is_same) {
+                claims.push(derived);
+            }
+        }
     }
 
     /// Keeps an object of Kubernetes: unknown fields are warnings.

@@ -71,6 +71,17 @@ fn a_stateful_set_brings_the_claims_of_its_first_pod() {
 }
 
 #[test]
+fn a_claim_in_the_input_stands_before_the_one_that_its_stateful_set_would_make() {
+    let set = templated("StatefulSet", "apps/v1")
+        .replace("spec: {template", "spec: {volumeClaimTemplates: [{metadata: {name: data}, spec: {}}], template");
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-web-0, namespace: shop}\nspec: {volumeName: pv}";
+    for text in [format!("{set}\n---\n{claim}"), format!("{claim}\n---\n{set}")] {
+        let [found] = good(&text).persistent_volume_claims.try_into().expect("one claim");
+        assert_eq!(found.object.spec.unwrap().volume_name.as_deref(), Some("pv"), "{text}");
+    }
+}
+
+#[test]
 fn scalars_are_read_as_kubernetes_reads_them() {
     let read = |line: &str| only_pod(&pod_with(line)).spec.unwrap().containers.remove(0);
     assert_eq!(read("tty: yes").tty, Some(true), "YAML 1.1 booleans");
