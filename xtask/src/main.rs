@@ -6,6 +6,7 @@
 
 mod ci;
 mod codegen;
+mod demo;
 mod fuzz;
 mod process;
 mod tidy;
@@ -31,6 +32,8 @@ enum Task {
     Ci,
     /// Layer edges, module headers, orphan files, file sizes, generated files, tests named in docs.
     Tidy,
+    /// Runs the main job on examples/ and says what to try next.
+    Demo,
     /// Writes the generated files: CRDs in deploy/crds, docs/cli.md.
     Codegen,
     /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Ci => ci::gate(&workspace),
         Task::Tidy => tidy::run(&workspace),
+        Task::Demo => demo::run_all(&workspace),
         Task::Codegen => codegen::write(&workspace),
         Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
     }

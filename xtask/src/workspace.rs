@@ -9,6 +9,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 pub(crate) struct Workspace {
     /// The folder of the root Cargo.toml.
     pub(crate) root: PathBuf,
+    /// Where cargo puts what it builds.
+    pub(crate) target: PathBuf,
     /// Its own crates, by name.
     pub(crate) packages: Vec<Package>,
 }
@@ -61,7 +63,7 @@ impl Workspace {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { root, packages })
+        Ok(Self { root, target: metadata.target_directory.into_std_path_buf(), packages })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Errors and warnings as the user sees them, on standard error.
+//! Errors, warnings and notes as the user sees them, on standard error.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Prints an error with everything that led to it.
 pub(crate) fn error(error: &(dyn Error + 'static)) {
@@ -24,6 +25,11 @@ pub(crate) fn error(error: &(dyn Error + 'static)) {
 /// Prints something that is probably a mistake.
 pub(crate) fn warning(text: &str) {
     print(WARNING, "warning", &text);
+}
+
+/// Prints something that is good to know.
+pub(crate) fn note(text: &str) {
+    print(NOTE, "note", &text);
 }
 
 /// One prefix per line. Where standard error is gone, nobody is left to be told.

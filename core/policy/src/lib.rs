@@ -19,5 +19,6 @@ pub mod mutation;
 pub mod patching;
 pub mod placement;
 pub mod profile;
+pub mod references;
 pub mod requirements;
 pub mod sizing;

@@ -19,6 +19,6 @@ mod workload;
 
 pub use error::{ManifestError, ManifestErrors};
 pub use objects::{IgnoredObject, Located, Objects, Warning, parse};
-pub use origin::Origin;
+pub use origin::{Fields, Origin};
 pub use source::{Input, MAX_SOURCE_BYTES, Source, read};
 pub use workload::{Workload, WorkloadKind};

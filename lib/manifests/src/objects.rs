@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::document::{Document, documents};
 use crate::error::{ManifestError, ManifestErrors, printable};
-use crate::origin::Origin;
+use crate::origin::{Fields, Origin};
 use crate::path::{FieldPath, Step};
 use crate::source::Source;
 use crate::tree::{Node, Place, Tree};
@@ -136,6 +136,10 @@ impl Item<'_> {
         self.at(self.tree.place)
     }
 
+    fn fields(&self) -> Fields {
+        Fields::new(self.file, self.document, self.tree)
+    }
+
     fn group(&self) -> &str {
         self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
@@ -251,7 +255,7 @@ impl Reader {
         for object in written.claims(&namespace, &name) {
             self.objects.persistent_volume_claims.push(Located { origin: origin.clone(), object });
         }
-        self.objects.workloads.push(Located { origin, object: written.into_workload(namespace, name) });
+        self.objects.workloads.push(Located { origin, object: written.into_workload(namespace, name, item.fields()) });
     }
 
     /// Keeps an object of Kubernetes: unknown fields are warnings.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::path::FieldPath;
+use crate::tree::{Place, Tree};
+
 /// A place in the input: `web.yaml:14:9: document 2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -19,5 +22,25 @@ pub struct Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: document {}", self.file, self.line, self.column, self.document)
+    }
+}
+
+/// Where each field of one object was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fields {
+    file: Arc<str>,
+    document: usize,
+    tree: Tree,
+}
+
+impl Fields {
+    pub(crate) fn new(file: &Arc<str>, document: usize, tree: &Tree) -> Self {
+        Self { file: Arc::clone(file), document, tree: tree.clone() }
+    }
+
+    /// Where a field was written, or the nearest field that encloses it.
+    pub(crate) fn origin_of(&self, field: &str) -> Origin {
+        let Place { line, column } = self.tree.place_of(&FieldPath::of(field));
+        Origin { file: Arc::clone(&self.file), document: self.document, line, column }
     }
 }

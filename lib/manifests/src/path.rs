@@ -18,18 +18,24 @@ pub(crate) enum Step {
 pub(crate) struct FieldPath(pub(crate) Vec<Step>);
 
 impl FieldPath {
-    /// A path of plain fields, such as `metadata.name`.
-    pub(crate) fn of(dotted: &str) -> Self {
-        Self(dotted.split('.').flat_map(field_and_entries).collect())
+    /// Reads a path as Kubernetes writes it: `spec.containers[0].image`, `spec.nodeSelector[example.com/disk]`.
+    pub(crate) fn of(text: &str) -> Self {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                steps.push(inside.parse().map_or_else(|_| Step::Field(inside.to_owned()), Step::Entry));
+                rest = after;
+            } else {
+                rest = rest.strip_prefix('.').unwrap_or(rest);
+                let end = rest.find(['.', '[']).unwrap_or(rest.len()).max(1);
+                let (field, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                steps.push(Step::Field(field.to_owned()));
+                rest = after;
+            }
+        }
+        Self(steps)
     }
-}
-
-/// `selectors[0]` as the field and the entries that it names.
-fn field_and_entries(text: &str) -> Vec<Step> {
-    let mut parts = text.split('[');
-    let field = parts.next().map(|field| Step::Field(field.to_owned()));
-    let entries = parts.filter_map(|entry| entry.trim_end_matches(']').parse().ok().map(Step::Entry));
-    field.into_iter().chain(entries).collect()
 }
 
 impl From<&serde_path_to_error::Path> for FieldPath {
@@ -71,5 +77,28 @@ impl fmt::Display for FieldPath {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FieldPath, Step};
+
+    fn field(name: &str) -> Step {
+        Step::Field(name.to_owned())
+    }
+
+    #[test]
+    fn a_path_has_fields_entries_and_keys_with_dots_in_them() {
+        let expected = [field("spec"), field("containers"), Step::Entry(2), field("limits"), field("nvidia.com/gpu")];
+        assert_eq!(FieldPath::of("spec.containers[2].limits[nvidia.com/gpu]").0, expected);
+        assert_eq!(FieldPath::of("").0, []);
+    }
+
+    #[test]
+    fn a_broken_path_ends_and_does_not_hang() {
+        for text in ["[", "[[", ".", "..a", "a[", "a]b", "é[ü"] {
+            assert!(FieldPath::of(text).0.len() <= text.len(), "{text}");
+        }
     }
 }

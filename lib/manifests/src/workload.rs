@@ -13,6 +13,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::origin::{Fields, Origin};
+
 /// A kind of object that runs Pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkloadKind {
@@ -45,6 +47,8 @@ pub struct Workload {
     pub name: String,
     /// The Pod itself, or the first that the controller would make.
     pub pod: Pod,
+    /// Where its fields were written; `None` when it comes from a cluster.
+    pub fields: Option<Fields>,
 }
 
 /// What the kinds have in common, taken out of them.
@@ -68,6 +72,20 @@ impl WorkloadKind {
             Self::Job => "Job",
             Self::CronJob => "CronJob",
             Self::ReplicationController => "ReplicationController",
+        }
+    }
+
+    /// Path of the Pod's metadata in the object as it was written.
+    fn pod_metadata_path(self) -> &'static str {
+        match self {
+            Self::Pod => "metadata",
+            Self::CronJob => "spec.jobTemplate.spec.template.metadata",
+            Self::Deployment
+            | Self::ReplicaSet
+            | Self::StatefulSet
+            | Self::DaemonSet
+            | Self::Job
+            | Self::ReplicationController => "spec.template.metadata",
         }
     }
 
@@ -95,6 +113,19 @@ impl WorkloadKind {
             Self::Job | Self::CronJob => Some(("batch/v1", "Job")),
             Self::ReplicationController => Some(("v1", "ReplicationController")),
         }
+    }
+}
+
+impl Workload {
+    /// Where a field of the Pod was written, such as `spec.containers[0].image`; where it is not there, the nearest
+    /// that encloses it.
+    pub fn origin_of(&self, pod_field: &str) -> Option<Origin> {
+        let written = match (pod_field.strip_prefix("spec"), pod_field.strip_prefix("metadata")) {
+            (Some(rest), _) => format!("{}{rest}", self.kind.pod_spec_path()),
+            (None, Some(rest)) => format!("{}{rest}", self.kind.pod_metadata_path()),
+            (None, None) => String::new(),
+        };
+        Some(self.fields.as_ref()?.origin_of(&written))
     }
 }
 
@@ -126,7 +157,7 @@ impl Written {
     }
 
     /// The workload, once namespace and name are known.
-    pub(crate) fn into_workload(self, namespace: String, name: String) -> Workload {
+    pub(crate) fn into_workload(self, namespace: String, name: String, fields: Fields) -> Workload {
         let Self { kind, metadata, template, claim_templates } = self;
         let mut pod = match kind.owner() {
             None => Pod { metadata, spec: template.spec, ..Pod::default() },
@@ -139,7 +170,7 @@ impl Written {
         if let Some(spec) = &mut pod.spec {
             claim_templates.iter().for_each(|template| mount_claim(spec, template, &name));
         }
-        Workload { kind, namespace, name, pod }
+        Workload { kind, namespace, name, pod, fields: Some(fields) }
     }
 }
 

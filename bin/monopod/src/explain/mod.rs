@@ -6,16 +6,20 @@
 mod report;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use monopod_api::names::ROLE_ARN;
-use monopod_manifests::{Input, ManifestErrors, Objects, Workload, parse, read};
+use monopod_manifests::{IgnoredObject, Input, Located, ManifestError, ManifestErrors, Objects, Workload, parse, read};
 use monopod_policy::admission::Storage;
-use monopod_policy::decision::{Snapshot, decide};
+use monopod_policy::binding::bind_new_claims;
+use monopod_policy::decision::{Decision, Snapshot, decide};
 use monopod_policy::profile::{CompileError, WithoutPhase};
+use monopod_policy::references::Keys;
+use monopod_policy::sizing::{QuantityProblem, SizingError};
 
 use crate::Exit;
 use report::{PodReport, Report, Subject};
@@ -24,8 +28,8 @@ use text::Text;
 /// Say which profile takes each Pod, whether a microVM can run it and how big it will be, and why.
 ///
 /// Reads Pods and everything that makes Pods (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
-/// ReplicationController). FargateProfiles, Subnets, PersistentVolumeClaims, PersistentVolumes and ServiceAccounts in
-/// the same input are used for the answers.
+/// ReplicationController). FargateProfiles, Subnets, PersistentVolumeClaims, PersistentVolumes, ServiceAccounts,
+/// ConfigMaps and Secrets in the same input are used for the answers.
 ///
 /// Exit code: 0 when every Pod is taken by a profile and supported, 1 when one is not, 2 when the input is bad.
 #[derive(Debug, clap::Args)]
@@ -60,6 +64,9 @@ enum Output {
 enum ExplainError {
     #[error(transparent)]
     Manifests(#[from] ManifestErrors),
+    /// Amounts that no API server accepts.
+    #[error("{} amounts cannot be used", .0.len())]
+    Amounts(Vec<ManifestError>),
     #[error(transparent)]
     Profiles(#[from] CompileError),
     #[error("the input holds no Pod and nothing that makes Pods")]
@@ -78,7 +85,13 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
         // Whoever reads the answer has read enough.
         Err(ExplainError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success,
         Err(error) => {
-            crate::terminal::error(&error);
+            match &error {
+                ExplainError::Manifests(errors) => errors.iter().for_each(|error| crate::terminal::error(error)),
+                ExplainError::Amounts(errors) => errors.iter().for_each(|error| crate::terminal::error(error)),
+                ExplainError::Profiles(_) | ExplainError::NoPods | ExplainError::Write(_) | ExplainError::Encode(_) => {
+                    crate::terminal::error(&error)
+                }
+            }
             Exit::BadInput
         }
     }
@@ -88,7 +101,9 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
 fn explain(arguments: &Arguments) -> Result<bool, ExplainError> {
     let named = arguments.profiles.iter().chain(&arguments.filenames);
     let inputs: Vec<Input> = named.map(|path| input(path.clone(), arguments.recursive)).collect();
-    let report = report(&parse(&read(&inputs)?)?)?;
+    let objects = parse(&read(&inputs)?)?;
+    let report = report(&objects)?;
+    tell_ignored(&objects.ignored);
     print(&report, arguments.output)?;
     Ok(report.all_run())
 }
@@ -97,30 +112,61 @@ fn input(path: PathBuf, recursive: bool) -> Input {
     if path.as_os_str() == "-" { Input::Stdin } else { Input::Path { path, recursive } }
 }
 
-/// Decides about every Pod of the snapshot.
+/// Decides about every Pod of the input, as if all of it had just been applied to a cluster.
 fn report(objects: &Objects) -> Result<Report, ExplainError> {
     if objects.workloads.is_empty() {
         return Err(ExplainError::NoPods);
     }
+    let volumes: Vec<_> = objects.persistent_volumes.iter().map(|volume| volume.object.clone()).collect();
+    let mut claims: Vec<_> = objects.persistent_volume_claims.iter().map(|claim| claim.object.clone()).collect();
+    bind_new_claims(&mut claims, &volumes);
     let profiles = objects.profiles.iter().map(|profile| &profile.object);
     let subnets: Vec<_> = objects.subnets.iter().map(|subnet| subnet.object.clone()).collect();
-    let claims = objects.persistent_volume_claims.iter().map(|claim| &claim.object);
-    let volumes = objects.persistent_volumes.iter().map(|volume| &volume.object);
-    let snapshot = Snapshot::new(profiles, WithoutPhase::Active, &subnets)?.with_storage(Storage::new(claims, volumes));
-    let answer = |workload: &Workload| {
-        let subject = Subject {
-            kind: workload.kind.as_str(),
-            namespace: &workload.namespace,
-            name: &workload.name,
-            role: role(workload, objects),
-        };
-        PodReport::new(&subject, &decide(&workload.pod, &snapshot))
+    let snapshot =
+        Snapshot::new(profiles, WithoutPhase::Active, &subnets)?.with_storage(Storage::new(&claims, &volumes));
+    let (mut pods, mut unusable) = (Vec::new(), Vec::new());
+    for workload in &objects.workloads {
+        let decision = decide(&workload.object.pod, &snapshot);
+        match &decision.size {
+            Err(SizingError::Quantity { field, value, problem }) => {
+                unusable.push(unusable_amount(workload, field, value, problem));
+            }
+            Ok(_) | Err(_) => pods.push(pod_report(&workload.object, objects, &decision)),
+        }
+    }
+    if unusable.is_empty() {
+        Ok(Report { pods, warnings: warnings(objects) })
+    } else {
+        Err(ExplainError::Amounts(unusable))
+    }
+}
+
+fn unusable_amount(workload: &Located<Workload>, field: &str, value: &str, problem: &QuantityProblem) -> ManifestError {
+    let origin = workload.object.origin_of(field).unwrap_or_else(|| workload.origin.clone());
+    ManifestError::Field { origin, field: field.to_owned(), message: format!("{value:?} cannot be used: {problem}") }
+}
+
+fn pod_report(workload: &Workload, objects: &Objects, decision: &Decision<'_>) -> PodReport {
+    let subject = Subject {
+        kind: workload.kind.as_str(),
+        namespace: &workload.namespace,
+        name: &workload.name,
+        role: role(workload, objects),
     };
-    let warnings = objects.warnings.iter().map(|warning| format!("{}: {}", warning.origin, warning.message));
-    Ok(Report {
-        pods: objects.workloads.iter().map(|workload| answer(&workload.object)).collect(),
-        warnings: warnings.collect(),
-    })
+    let written_at = |field: &str| workload.origin_of(field).map(|origin| format!("{}:{}", origin.file, origin.line));
+    PodReport::new(&subject, decision, &written_at)
+}
+
+/// Mistakes that Kubernetes would accept: unknown fields, and keys that a Pod would wait for in vain.
+fn warnings(objects: &Objects) -> Vec<String> {
+    let secrets = objects.secrets.iter().map(|secret| &secret.object);
+    let keys = Keys::new(objects.config_maps.iter().map(|map| &map.object), secrets);
+    let unknown = objects.warnings.iter().map(|warning| format!("{}: {}", warning.origin, warning.message));
+    let missing = objects.workloads.iter().flat_map(|workload| {
+        let missing = keys.missing(&workload.object.pod).into_iter();
+        missing.map(|missing| format!("{}: {missing}", workload.origin))
+    });
+    unknown.chain(missing).collect()
 }
 
 /// The role that the Pod's ServiceAccount gives it, where that is in the input.
@@ -132,6 +178,17 @@ fn role<'a>(workload: &Workload, objects: &'a Objects) -> Option<&'a str> {
     };
     let account = objects.service_accounts.iter().map(|account| &account.object).find(is_it)?;
     account.metadata.annotations.as_ref()?.get(ROLE_ARN).map(String::as_str)
+}
+
+/// Says which objects played no part, so that a misspelt kind does not go unnoticed.
+fn tell_ignored(ignored: &[IgnoredObject]) {
+    let kinds: BTreeSet<String> =
+        ignored.iter().map(|object| format!("{} {}", object.api_version, object.kind)).collect();
+    if !kinds.is_empty() {
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        let objects = if ignored.len() == 1 { "object of a kind that plays" } else { "objects of kinds that play" };
+        crate::terminal::note(&format!("{} {objects} no part: {}", ignored.len(), kinds.join(", ")));
+    }
 }
 
 fn print(report: &Report, output: Output) -> Result<(), ExplainError> {

@@ -51,6 +51,7 @@ pub(super) struct PodReport {
 
 /// One thing that stands against a Pod.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ViolationReport {
     /// One word, stable.
     pub(super) reason: String,
@@ -60,6 +61,8 @@ pub(super) struct ViolationReport {
     pub(super) message: String,
     /// What to do instead.
     pub(super) advice: String,
+    /// File and line of the field, or of the nearest that encloses it.
+    pub(super) written_at: Option<String>,
 }
 
 /// The size of a microVM.
@@ -134,10 +137,17 @@ impl Report {
 }
 
 impl PodReport {
-    /// The answer about one Pod.
-    pub(super) fn new(subject: &Subject<'_>, decision: &Decision<'_>) -> Self {
+    /// The answer about one Pod; `written_at` tells file and line of a field.
+    pub(super) fn new(
+        subject: &Subject<'_>,
+        decision: &Decision<'_>,
+        written_at: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
         let mut violations: Vec<_> = decision.verdict.violations().iter().map(ViolationReport::from).collect();
         violations.extend(decision.size.as_ref().err().map(ViolationReport::from));
+        for violation in &mut violations {
+            violation.written_at = written_at(&violation.field);
+        }
         let size = decision.size.as_ref().ok();
         Self {
             kind: subject.kind.to_owned(),
@@ -179,19 +189,24 @@ impl From<&Violation> for ViolationReport {
             field: violation.field().to_owned(),
             message: violation.message().to_owned(),
             advice: violation.advice().to_owned(),
+            written_at: None,
         }
     }
 }
 
 impl From<&SizingError> for ViolationReport {
     fn from(error: &SizingError) -> Self {
-        let (field, message) = match error {
-            SizingError::Quantity { field, problem, .. } => (field.clone(), format!("{error}: {problem}")),
-            SizingError::CpuOrMemoryTooLarge { .. } | SizingError::EphemeralStorageTooLarge { .. } => {
-                ("spec".to_owned(), error.to_string())
-            }
+        let field = match error {
+            SizingError::Quantity { field, .. } => field,
+            SizingError::CpuOrMemoryTooLarge { .. } | SizingError::EphemeralStorageTooLarge { .. } => "spec",
         };
-        Self { reason: error.reason().to_owned(), field, message, advice: error.advice() }
+        Self {
+            reason: error.reason().to_owned(),
+            field: field.to_owned(),
+            message: error.to_string(),
+            advice: error.advice(),
+            written_at: None,
+        }
     }
 }
 

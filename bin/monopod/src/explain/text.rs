@@ -29,18 +29,14 @@ fn pod_block(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
     let (style, verdict) = verdict(pod);
     let title = format!("{} {}/{}", pod.kind, pod.namespace, pod.name);
     writeln!(f, "{NAME}{title}{NAME:#}  {style}{verdict}{style:#}")?;
-    line(f, "profile", pod.profile.as_deref().unwrap_or("none"))?;
-    if pod.profile.is_none() || pod.profiles.len() > 1 {
-        for profile in &pod.profiles {
-            line(f, "", format!("{DULL}{}: {}{DULL:#}", profile.name, profile.answer))?;
-        }
-    }
+    profile_lines(f, pod)?;
     if !pod.runs() {
         line(f, "reason", &pod.reason)?;
         line(f, "message", &pod.message)?;
     }
     for violation in &pod.violations {
-        line(f, "against", format!("{}: {}", violation.field, violation.message))?;
+        let place = violation.written_at.as_deref().unwrap_or("unknown place");
+        line(f, "against", format!("{}: {} {DULL}({place}){DULL:#}", violation.field, violation.message))?;
         line(f, "", format!("{DULL}{}: {}{DULL:#}", violation.reason, violation.advice))?;
     }
     if let (Some(size), true) = (&pod.size, pod.supported) {
@@ -48,6 +44,18 @@ fn pod_block(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
     }
     if let Some(role) = &pod.role {
         line(f, "role", role)?;
+    }
+    Ok(())
+}
+
+/// The profile that takes the Pod, or what every profile says against it.
+fn profile_lines(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
+    if let Some(taker) = pod.profiles.iter().find(|profile| profile.takes) {
+        return line(f, "profile", format!("{} {DULL}({}){DULL:#}", taker.name, taker.answer));
+    }
+    line(f, "profile", "none")?;
+    for profile in &pod.profiles {
+        line(f, "", format!("{DULL}{}: {}{DULL:#}", profile.name, profile.answer))?;
     }
     Ok(())
 }

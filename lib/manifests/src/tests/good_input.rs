@@ -1,5 +1,6 @@
 //! What is read, and as what.
 
+use crate::{Source, parse};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{good, pod_with};
@@ -34,7 +35,7 @@ fn every_controller_gives_the_pod_that_it_would_make_first() {
         (ReplicationController, "v1", "ReplicationController"),
     ] {
         let found = workloads(&templated(kind.as_str(), api_version));
-        let [Workload { kind: found_kind, namespace, name, pod }] = found.as_slice() else {
+        let [Workload { kind: found_kind, namespace, name, pod, .. }] = found.as_slice() else {
             panic!("{kind}: {found:?}")
         };
         assert_eq!((*found_kind, namespace.as_str(), name.as_str()), (kind, "shop", "web"));
@@ -158,4 +159,22 @@ fn objects_of_ours_are_read_and_their_status_may_be_newer_than_we_are() {
 fn two_pods_of_one_generate_name_are_two_pods() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {generateName: web-}\nspec: {containers: [{name: c}]}\n---\n";
     assert_eq!(workloads(&pod.repeat(2)).len(), 2);
+}
+
+#[test]
+fn a_field_of_a_pod_is_found_where_it_was_written_in_the_object_that_makes_it() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    metadata:\n      labels: {a.b/c: d}\n    spec:\n      containers:\n        - name: web\n          resources:\n            limits: {cpu: 1}\n";
+    let source = Source::new("web.yaml", text.as_bytes().to_vec()).unwrap();
+    let objects = parse(&[source]).unwrap();
+    let workload = &objects.workloads[0].object;
+    for (field, line) in [
+        ("spec.containers[0].resources.limits[cpu]", 12),
+        ("spec.containers[0].resources.limits[nvidia.com/gpu]", 12),
+        ("spec.containers[0].image", 10),
+        ("metadata.labels[a.b/c]", 7),
+        ("metadata.ownerReferences[0]", 7),
+        ("status.phase", 1),
+    ] {
+        assert_eq!(workload.origin_of(field).map(|origin| origin.line), Some(line), "{field}");
+    }
 }
