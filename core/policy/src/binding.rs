@@ -15,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use monopod_types::Quantity;
 
+use crate::admission::is_open_to;
+
 /// Fills in volume and phase of every claim that has no phase yet and that one of the volumes suits, each volume for
 /// one claim only. Claims that a cluster has seen stay as they are.
 pub fn bind_new_claims(claims: &mut [PersistentVolumeClaim], volumes: &[PersistentVolume]) {
@@ -52,16 +54,11 @@ fn name(volume: &PersistentVolume) -> &str {
 fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(wanted) = &claim.spec else { return false };
     let Some(offered) = &volume.spec else { return false };
-    let is_reserved_for_another = offered.claim_ref.as_ref().is_some_and(|reserved| {
-        reserved.name != claim.metadata.name
-            || reserved.namespace.as_deref().unwrap_or("default")
-                != claim.metadata.namespace.as_deref().unwrap_or("default")
-    });
     let class = |class: &Option<String>| class.clone().unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
     let modes = |modes: &Option<Vec<String>>| modes.iter().flatten().cloned().collect::<BTreeSet<_>>();
     let is_named = volume_name(claim).is_none_or(|wanted| wanted == name(volume));
-    !is_reserved_for_another
+    is_open_to(volume, claim)
         && is_named
         && class(&wanted.storage_class_name) == class(&offered.storage_class_name)
         && mode(&wanted.volume_mode) == mode(&offered.volume_mode)

@@ -1,7 +1,7 @@
 //! The whole answer about one Pod: which profile takes it, is it supported, how big is its microVM.
 //!
 //! The scheduler acts on a [`Decision`], `monopod explain` prints one. Nobody else joins [`profile`](crate::profile),
-//! [`admission`](crate::admission) and [`sizing`](crate::sizing), so what is explained is what happens.
+//! [`admission`] and [`sizing`], so what is explained is what happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,8 +7,9 @@
 //!                                          ─▶ sizing (how big is its microVM?) ─▶ placement (where does it run?)
 //! ```
 //!
-//! `metering` and `patching` decide about Pods that run. Callers are the webhook, the scheduler, the host daemon and
-//! `monopod explain`; all of them get the same answers because they ask here.
+//! `requirements` reads what a Pod asks of the labels of its node, for admission and placement alike. `metering` and
+//! `patching` decide about Pods that run. Callers are the webhook, the scheduler, the host daemon and `monopod explain`;
+//! all of them get the same answers because they ask here.
 
 pub mod admission;
 pub mod binding;
@@ -19,4 +20,5 @@ pub mod patching;
 pub mod placement;
 pub mod profile;
 pub mod references;
+pub mod requirements;
 pub mod sizing;

@@ -33,15 +33,17 @@ use std::iter::Sum;
 use std::ops::{Add, Range};
 
 use jiff::Timestamp;
-use monopod_types::{GiB, MiB, MilliCpu, ProfileName};
+use monopod_types::{GiB, ProfileName};
 
 pub use money::{Money, NanoDollars, PriceError, PriceList};
 pub use usage::{GiBSeconds, MiBSeconds, MilliCpuSeconds, Usage};
 
+use crate::sizing::{DEFAULT_EPHEMERAL_STORAGE, Shape};
+
 /// What the reference bills at least for a Pod that began to pull an image, in seconds.
 const MINIMUM_SECONDS: u64 = 60;
-/// Ephemeral storage that costs nothing.
-const FREE_STORAGE: GiB = GiB(20);
+/// Ephemeral storage that costs nothing: what every Pod gets.
+const FREE_STORAGE: GiB = DEFAULT_EPHEMERAL_STORAGE;
 
 /// When things happened to one Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +58,11 @@ pub struct PodTimes {
     pub deleted: Option<Timestamp>,
 }
 
-/// An amount of machine.
+/// What of a machine is metered: a shape and its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmSize {
-    /// vCPU.
-    pub cpu: MilliCpu,
-    /// Memory.
-    pub memory: MiB,
+    /// vCPU and memory.
+    pub shape: Shape,
     /// Ephemeral storage, the part included in the price counted.
     pub ephemeral: GiB,
 }

@@ -1,6 +1,6 @@
 //! Which Pods run an outdated guest, and when each is told, evicted, tried again and deleted.
 //!
-//! Called by the patching controller with a snapshot of the running Pods; [`plan`] answers what to do now and why, and
+//! Called by the patching controller with a snapshot of the running Pods; [`plan()`] answers what to do now and why, and
 //! what waits and for what. The order of things is the reference's (AWS EKS user guide, Fargate Pod patching): a
 //! notice with a date, eviction at that date zone by zone under PodDisruptionBudgets, after a refusal an event with a
 //! `scheduledTerminationTime`, at that time one more eviction, and only then deletion.

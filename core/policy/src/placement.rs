@@ -36,7 +36,6 @@ mod error;
 mod ranking;
 mod refusal;
 mod request;
-mod requirements;
 mod resources;
 mod rules;
 mod search;
@@ -44,11 +43,10 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{AddressBlock, Booking, Cluster, Host, Subnet};
+pub use cluster::{AddressBlock, Booking, Cluster, CommonLabels, Host, Subnet};
 pub use error::RequestError;
 pub use refusal::{Cause, Causes, Refusal, Trigger};
 pub use request::{PodRequest, ProfileRules, Topology};
-pub use requirements::{CommonLabels, LabelValue, NodeLabels, NodeRequirements};
 pub use resources::{Headroom, Resources};
 pub use rules::Score;
 pub use search::Placement;

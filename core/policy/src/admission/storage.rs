@@ -62,7 +62,7 @@ impl<'a> Storage<'a> {
         let Some(volume) = bound_volume(claim) else { return ClaimState::NotBound };
         match self.volumes.get(volume) {
             None => ClaimState::VolumeNotFound { volume },
-            Some(found) if !is_bound_to(found, claim) => ClaimState::NotBound,
+            Some(found) if !is_open_to(found, claim) => ClaimState::NotBound,
             Some(found) => mountable(volume, found),
         }
     }
@@ -89,9 +89,10 @@ fn bound_volume(claim: &PersistentVolumeClaim) -> Option<&str> {
     volume.filter(|name| is_bound && !name.is_empty())
 }
 
-/// Whether the volume names the claim in return, or nobody: the controller writes the claim into the volume before it
-/// calls the claim `Bound`, so only a volume that comes from a manifest names nobody.
-fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+/// Whether the volume is reserved for the claim, or for nobody. One that the claim is bound to names it in return: the
+/// controller writes the claim into the volume before it calls the claim `Bound`, so only a volume that comes from a
+/// manifest names nobody then.
+pub(crate) fn is_open_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(claim_ref) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return true };
     let is_same_uid = match (&claim_ref.uid, &claim.metadata.uid) {
         (Some(told), Some(actual)) => told == actual,

@@ -9,7 +9,12 @@ use proptest::prelude::*;
 use super::*;
 
 const LIFE: Range<Timestamp> = Timestamp::MIN..Timestamp::MAX;
-const SMALLEST: VmSize = VmSize { cpu: MilliCpu(250), memory: MiB(512), ephemeral: GiB(20) };
+const SMALLEST: VmSize = size(250, 512, 20);
+
+/// In millis of a vCPU, MiB and GiB.
+const fn size(cpu: u64, memory: u64, ephemeral: u64) -> VmSize {
+    VmSize { shape: Shape { cpu: MilliCpu(cpu), memory: MiB(memory) }, ephemeral: GiB(ephemeral) }
+}
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap()
@@ -32,6 +37,13 @@ struct Fact {
     now: i64,
     reference: u64,
     ours: u64,
+}
+
+fn check(facts: &[Fact]) {
+    for fact in facts {
+        let metered = meter(&fact.pod, &LIFE, at(fact.now));
+        assert_eq!((metered.reference.seconds, metered.ours.seconds), (fact.reference, fact.ours), "{}", fact.name);
+    }
 }
 
 #[test]
@@ -95,10 +107,7 @@ fn documented_seconds() {
             ours: 0,
         },
     ];
-    for fact in facts {
-        let metered = meter(&fact.pod, &LIFE, at(fact.now));
-        assert_eq!((metered.reference.seconds, metered.ours.seconds), (fact.reference, fact.ours), "{}", fact.name);
-    }
+    check(&facts);
 }
 
 #[test]
@@ -147,10 +156,7 @@ fn clocks_that_disagree_give_no_absurd_usage() {
             ours: 0,
         },
     ];
-    for fact in facts {
-        let metered = meter(&fact.pod, &LIFE, at(fact.now));
-        assert_eq!((metered.reference.seconds, metered.ours.seconds), (fact.reference, fact.ours), "{}", fact.name);
-    }
+    check(&facts);
 }
 
 #[test]
@@ -182,8 +188,8 @@ fn an_interval_that_ends_before_it_starts_holds_nothing() {
 #[test]
 fn the_provisioned_size_is_billed_and_ours_is_what_is_allocated() {
     let mut exact = pod(Some(0), Some(100_000), Some(100_000));
-    exact.provisioned = VmSize { cpu: MilliCpu(1000), memory: MiB(2048), ephemeral: GiB(30) };
-    exact.allocated = VmSize { cpu: MilliCpu(600), memory: MiB(1100), ephemeral: GiB(25) };
+    exact.provisioned = size(1000, 2048, 30);
+    exact.allocated = size(600, 1100, 25);
     let metered = meter(&exact, &LIFE, at(200_000));
     let expected = |seconds, cpu, memory, storage| Usage {
         seconds,
@@ -197,7 +203,6 @@ fn the_provisioned_size_is_billed_and_ours_is_what_is_allocated() {
 
 #[test]
 fn documented_prices_for_one_hour() {
-    let size = |cpu, memory, ephemeral| VmSize { cpu: MilliCpu(cpu), memory: MiB(memory), ephemeral: GiB(ephemeral) };
     for (fact, size, text) in [
         ("$0.04048 per vCPU-hour", size(1000, 0, 20), "$0.040480000"),
         ("$0.004445 per GB-hour", size(0, 1024, 20), "$0.004445000"),
@@ -243,7 +248,7 @@ fn prices_are_read_exactly() {
 
 #[test]
 fn amounts_over_time_are_shown_in_whole_units() {
-    let usage = Usage::of(&VmSize { cpu: MilliCpu(250), memory: MiB(512), ephemeral: GiB(25) }, 3);
+    let usage = Usage::of(&size(250, 512, 25), 3);
     let shown = (usage.cpu.to_string(), usage.memory.to_string(), usage.storage.to_string());
     let expected = ("0.750 vCPU-seconds", "1.500 GiB-seconds", "15 GiB-seconds");
     assert_eq!((shown.0.as_str(), shown.1.as_str(), shown.2.as_str()), expected);
@@ -251,7 +256,7 @@ fn amounts_over_time_are_shown_in_whole_units() {
 
 #[test]
 fn absurd_sizes_saturate() {
-    let largest = VmSize { cpu: MilliCpu(u64::MAX), memory: MiB(u64::MAX), ephemeral: GiB(u64::MAX) };
+    let largest = size(u64::MAX, u64::MAX, u64::MAX);
     let cost = Usage::of(&largest, u64::MAX).cost(&PriceList::default());
     assert!(cost.nano_dollars() > 0, "{cost}");
 }
@@ -284,8 +289,8 @@ fn any_pod() -> impl Strategy<Value = MeteredPod> {
         |(created, pull, ended, deleted, cpu, memory, disk)| {
             let mut metered = pod(pull, ended, deleted);
             metered.times.created = at(created);
-            metered.provisioned = VmSize { cpu: MilliCpu(cpu), memory: MiB(memory), ephemeral: GiB(disk) };
-            metered.allocated = VmSize { cpu: MilliCpu(cpu / 2), ..metered.provisioned };
+            metered.provisioned = size(cpu, memory, disk);
+            metered.allocated = size(cpu / 2, memory, disk);
             metered
         },
     )
@@ -384,7 +389,7 @@ proptest! {
         seconds in 0..100_000_u64,
         price in 0..1_000_000_000_u64,
     ) {
-        let size = VmSize { cpu: MilliCpu(cpu), memory: MiB(memory), ephemeral: GiB(disk) };
+        let size = size(cpu, memory, disk);
         let nanos = [price, price / 9, price / 300];
         let [vcpu_hour, memory_gib_hour, storage_gib_hour] = nanos.map(NanoDollars);
         let prices = PriceList { vcpu_hour, memory_gib_hour, storage_gib_hour };

@@ -57,8 +57,8 @@ impl Usage {
     pub(super) fn of(size: &VmSize, seconds: u64) -> Self {
         Self {
             seconds,
-            cpu: MilliCpuSeconds::new(size.cpu.0, seconds),
-            memory: MiBSeconds::new(size.memory.0, seconds),
+            cpu: MilliCpuSeconds::new(size.shape.cpu.0, seconds),
+            memory: MiBSeconds::new(size.shape.memory.0, seconds),
             storage: GiBSeconds::new(size.ephemeral.saturating_sub(FREE_STORAGE).0, seconds),
         }
     }

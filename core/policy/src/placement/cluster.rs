@@ -11,9 +11,9 @@ use monopod_types::{HostName, PodUid, SubnetName, Zone};
 use super::counts::{Counts, Spot, Step, Tally};
 use super::ranking::{Ranking, Seat};
 use super::request::PodRequest;
-use super::requirements::CommonLabels;
 use super::resources::{Headroom, Resources};
 use super::selector::{Labels, PodFilter};
+use crate::requirements::{LabelValue, NodeLabels};
 
 /// A machine that runs microVMs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +128,27 @@ struct BlockRecord {
 struct Booked {
     pod: PodRequest,
     at: Booking,
+}
+
+/// Labels that all microVM nodes of a cluster share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommonLabels {
+    /// Value of the region labels.
+    pub region: String,
+    /// Value of the architecture labels, in Kubernetes' spelling: `amd64`, `arm64`.
+    pub architecture: String,
+}
+
+impl CommonLabels {
+    /// The labels that a Pod's node gets in `zone`, on a host of which `host` is known.
+    pub(super) fn node<'a>(&'a self, zone: &'a Zone, host: LabelValue<'a>) -> NodeLabels<'a> {
+        NodeLabels {
+            zone: LabelValue::Is(zone.as_str()),
+            region: LabelValue::Is(&self.region),
+            architecture: LabelValue::Is(&self.architecture),
+            host,
+        }
+    }
 }
 
 /// Hosts, subnets, blocks and booked Pods.

@@ -1,6 +1,8 @@
 //! Why a Pod could not be read as a request for a place.
 
-/// A rule of the Pod that nobody could evaluate. The API server refuses most of these when the Pod is created.
+use crate::requirements::RequirementError;
+
+/// A Pod that nobody could place: not one from the API server, or with a rule that cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Only objects from the API server can be placed.
@@ -11,46 +13,17 @@ pub enum RequestError {
         /// Name of the Pod.
         name: String,
     },
-    /// An operator that Kubernetes does not have at this place.
-    #[error("requirement on `{key}` has operator `{operator}`, use In, NotIn, Exists or DoesNotExist")]
-    UnknownOperator {
-        /// Label under test.
-        key: String,
-        /// What stands for the operator.
-        operator: String,
-    },
-    /// `Gt` and `Lt` compare with one integer.
-    #[error("requirement on `{key}` compares with `{value}`, give exactly one integer")]
-    NotAnInteger {
-        /// Label under test.
-        key: String,
-        /// What stands for the integer.
-        value: String,
-    },
-    /// `matchFields` knows one field.
-    #[error("matchFields names `{field}`, only metadata.name can be matched")]
-    UnknownField {
-        /// The field as written.
-        field: String,
-    },
+    /// A requirement on labels, of nodes or of Pods, cannot be evaluated.
+    #[error(transparent)]
+    Requirement(#[from] RequirementError),
 }
 
 impl RequestError {
-    pub(super) fn unknown_operator(key: &str, operator: &str) -> Self {
-        Self::UnknownOperator { key: key.to_owned(), operator: operator.to_owned() }
-    }
-
-    pub(super) fn not_an_integer(key: &str, value: &str) -> Self {
-        Self::NotAnInteger { key: key.to_owned(), value: value.to_owned() }
-    }
-
     /// Event reason, condition reason and metric label.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoUid { .. } => "PodWithoutUid",
-            Self::UnknownOperator { .. } | Self::NotAnInteger { .. } | Self::UnknownField { .. } => {
-                "InvalidPlacementRule"
-            }
+            Self::Requirement(error) => error.reason(),
         }
     }
 }

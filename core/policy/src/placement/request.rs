@@ -7,9 +7,9 @@ use monopod_api::names::{HOST_LABEL, ZONE_LABEL};
 use monopod_types::{PodUid, ProfileName, SubnetName, Zone};
 
 use super::error::RequestError;
-use super::requirements::{self, HOSTNAME_LABEL, LEGACY_ZONE_LABEL, NodeRequirements, NodeTerm, Requirement};
 use super::resources::Resources;
 use super::selector::{Labels, PodFilter, Selector, Subject};
+use crate::requirements::{self, HOSTNAME_LABEL, LEGACY_ZONE_LABEL, NodeRequirements, NodeTerm, Requirement};
 
 /// The profile that a Pod runs under, as far as placement cares.
 #[derive(Clone, Debug, PartialEq, Eq)]

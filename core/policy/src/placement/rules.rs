@@ -10,9 +10,9 @@ use super::cluster::{Cluster, Host, HostRecord};
 use super::counts::{Domain, Tally};
 use super::refusal::Cause;
 use super::request::{Neighbours, PodRequest, Spread, Topology};
-use super::requirements::{LabelValue, NodeLabels, SpecialHosts};
 use super::resources::Headroom;
 use super::selector::PodFilter;
+use crate::requirements::{LabelValue, SpecialHosts};
 
 /// Why a place was preferred. Places are compared part by part in this order, and last by the name of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl<'a> Rules<'a> {
 
     /// The score of any host of `zone` that no preference singles out, but for its headroom.
     pub(super) fn zone_score(&self, zone: &Zone, host: LabelValue<'_>) -> Score {
-        let node = NodeLabels { zone, common: &self.cluster.common, host };
+        let node = self.cluster.common.node(zone, host);
         let met = self.request.preferred_nodes.iter().filter(|(term, _)| term.matches(&node));
         let mut score = Score {
             preference: met.map(|(_, weight)| weight).sum(),
@@ -312,5 +312,5 @@ fn takes_part(cluster: &Cluster, request: &PodRequest, spread: &Spread, host: &H
 }
 
 fn accepts(cluster: &Cluster, request: &PodRequest, zone: &Zone, host: LabelValue<'_>) -> bool {
-    request.requirements.matches(&NodeLabels { zone, common: &cluster.common, host })
+    request.requirements.matches(&cluster.common.node(zone, host))
 }

@@ -11,8 +11,8 @@ use super::cluster::{Booking, Cluster};
 use super::counts::Domain;
 use super::refusal::Refusal;
 use super::request::PodRequest;
-use super::requirements::LabelValue;
 use super::rules::{Candidate, Rules, Score, Special};
+use crate::requirements::LabelValue;
 
 /// The place that a Pod gets, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

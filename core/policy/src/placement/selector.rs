@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::PodAffinityTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::error::RequestError;
-use super::requirements::{LabelValue, Requirement};
+use crate::requirements::{LabelValue, Requirement, RequirementError};
 
 /// Labels of a Pod or of a namespace.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -23,12 +22,12 @@ pub(super) enum Selector {
 impl Selector {
     /// # Errors
     /// An operator that label selectors do not have.
-    pub(super) fn parse(selector: Option<&LabelSelector>) -> Result<Self, RequestError> {
+    pub(super) fn parse(selector: Option<&LabelSelector>) -> Result<Self, RequirementError> {
         let Some(selector) = selector else { return Ok(Self::Nothing) };
         let labels = selector.match_labels.iter().flatten().map(|(key, value)| Ok(Requirement::equals(key, value)));
         let expressions =
             selector.match_expressions.iter().flatten().map(|expression| match expression.operator.as_str() {
-                "Gt" | "Lt" => Err(RequestError::unknown_operator(&expression.key, &expression.operator)),
+                "Gt" | "Lt" => Err(RequirementError::unknown_operator(&expression.key, &expression.operator)),
                 operator => {
                     let values = expression.values.as_deref().unwrap_or_default();
                     Requirement::parse(&expression.key, operator, values)
@@ -114,7 +113,7 @@ impl PodFilter {
     ///
     /// # Errors
     /// A selector that cannot be evaluated.
-    pub(super) fn parse(term: &PodAffinityTerm, namespace: &str, labels: &Labels) -> Result<Self, RequestError> {
+    pub(super) fn parse(term: &PodAffinityTerm, namespace: &str, labels: &Labels) -> Result<Self, RequirementError> {
         let mut namespaces: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
             namespaces.insert(namespace.to_owned());

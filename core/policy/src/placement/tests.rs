@@ -6,4 +6,3 @@ mod generate;
 mod model;
 mod properties;
 mod refusals;
-mod requirements;

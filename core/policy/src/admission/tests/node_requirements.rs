@@ -1,12 +1,9 @@
 //! Node selectors and required node affinity against the nodes of a profile.
 
-use std::collections::BTreeMap;
-
 use monopod_types::ProfileName;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Inputs, Kind, LabelValue, NodeLabels, NodeRequirements, ProfileNodes, Storage, verdict};
+use super::super::{Inputs, Kind, ProfileNodes, Storage, verdict};
 use super::{fields, kinds, pod, verdict_of};
 
 const SENTENCE: &str =
@@ -110,6 +107,24 @@ fn affinity_terms_are_alternatives_and_empty_ones_match_nothing() {
 }
 
 #[test]
+fn a_requirement_that_cannot_be_evaluated_is_refused_and_named_even_beside_one_that_is_met() {
+    let met = term("topology.kubernetes.io/zone", "In", &["z1"]);
+    let rows = [
+        (term("disktype", "Like", &["ssd"]), "requirement on `disktype` has operator `Like`"),
+        (term("disktype", "Gt", &["big"]), "requirement on `disktype` compares with `big`"),
+        (
+            json!({ "matchFields": [{ "key": "spec.podCIDR", "operator": "Exists" }] }),
+            "matchFields names `spec.podCIDR`",
+        ),
+    ];
+    for (term, message) in rows {
+        let verdict = verdict_of(&pod(json!({ "affinity": affinity(json!([met, term])) })));
+        assert_eq!((verdict.message().as_str(), fields(&verdict)), (SENTENCE, vec![AFFINITY]), "{term}");
+        assert!(verdict.violations()[0].message().starts_with(message), "{term}");
+    }
+}
+
+#[test]
 fn preferred_affinity_requires_nothing() {
     let preferred = json!([{ "weight": 1, "preference": term("disktype", "In", &["ssd"]) }]);
     let affinity = json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": preferred } });
@@ -138,68 +153,4 @@ fn without_nodes_node_selectors_are_not_examined() {
 fn the_message_puts_an_unmet_selector_last() {
     let verdict = verdict_of(&pod(json!({ "hostIPC": true, "nodeSelector": { "disktype": "ssd" } })));
     assert_eq!(verdict.message(), format!("Pod not supported on Fargate: fields not supported: HostIPC, {SENTENCE}"));
-}
-
-/// One requirement against a label with one definite value or none, as the documentation of Kubernetes words it.
-fn model(operator: &str, values: &[String], actual: Option<&str>) -> bool {
-    let number = |text: &str| text.parse::<i64>().ok();
-    let compared = || Some((number(actual?)?, number(values.first()?).filter(|_| values.len() == 1)?));
-    match operator {
-        "In" => actual.is_some_and(|actual| values.contains(&actual.to_owned())),
-        "NotIn" => !actual.is_some_and(|actual| values.contains(&actual.to_owned())),
-        "Exists" => actual.is_some(),
-        "DoesNotExist" => actual.is_none(),
-        "Gt" => compared().is_some_and(|(actual, bound)| actual > bound),
-        "Lt" => compared().is_some_and(|(actual, bound)| actual < bound),
-        _ => false,
-    }
-}
-
-const KEYS: [&str; 4] = ["topology.kubernetes.io/zone", "kubernetes.io/os", "disktype", "kubernetes.io/hostname"];
-const VALUES: [&str; 6] = ["1", "2", "3", "z", "linux", ""];
-/// Equal to no value that a requirement can name here.
-const NOBODY: &str = "a name that nobody knows";
-
-fn requirement() -> impl Strategy<Value = (&'static str, &'static str, Vec<&'static str>)> {
-    let operator = prop::sample::select(vec!["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Like"]);
-    let values = prop::collection::vec(prop::sample::select(VALUES.to_vec()), 0..3);
-    (prop::sample::select(KEYS.to_vec()), operator, values)
-}
-
-proptest! {
-    #[test]
-    fn terms_agree_with_kubernetes_rules(
-        terms in prop::collection::vec(prop::collection::vec(requirement(), 0..3), 0..3),
-        selector in prop::collection::btree_map(
-            prop::sample::select(KEYS.to_vec()), prop::sample::select(VALUES.to_vec()), 0..3),
-        zone in prop::sample::select(VALUES.to_vec()),
-    ) {
-        let actual = BTreeMap::from([(KEYS[0], zone), (KEYS[1], "linux"), (KEYS[3], NOBODY)]);
-        let expected = selector.iter().all(|(key, value)| actual.get(key) == Some(value))
-            && terms.iter().any(|term| !term.is_empty() && term.iter().all(|(key, operator, values)| {
-                let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-                model(operator, &values, actual.get(key).copied())
-            }));
-        let terms: Vec<Value> = terms.iter().map(|term| {
-            let expressions: Vec<Value> = term.iter().map(|(key, operator, values)| {
-                json!({ "key": key, "operator": operator, "values": values })
-            }).collect();
-            json!({ "matchExpressions": expressions })
-        }).collect();
-        let pod = pod(json!({ "nodeSelector": selector, "affinity": affinity(json!(terms)) }));
-        let labels = NodeLabels { zone: LabelValue::Is(zone), region: LabelValue::Any, host: LabelValue::Any };
-        prop_assert_eq!(NodeRequirements::of(&pod).met_by(&labels), expected);
-    }
-
-    /// An open value meets a requirement exactly when some value does.
-    #[test]
-    fn an_open_value_stands_for_every_value((_, operator, values) in requirement()) {
-        let named: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        let mut candidates = vec!["0", "4", NOBODY];
-        candidates.extend(VALUES);
-        let expected = candidates.iter().any(|actual| model(operator, &named, Some(actual)));
-        let pod = pod(json!({ "affinity": affinity(json!([term(KEYS[0], operator, &values)])) }));
-        let open = NodeLabels { zone: LabelValue::Any, region: LabelValue::Any, host: LabelValue::Any };
-        prop_assert_eq!(NodeRequirements::of(&pod).met_by(&open), expected);
-    }
 }

@@ -1,10 +1,18 @@
 //! The evaluator of node requirements, operator by operator.
 
-use monopod_types::Zone;
+mod properties;
+
 use serde_json::{Value, json};
 
-use super::fixtures::{common, pod};
-use crate::placement::{LabelValue, NodeLabels, NodeRequirements, RequestError};
+use super::{LabelValue, NodeLabels, NodeRequirements, RequirementError};
+
+/// A node of which nothing is settled.
+const OPEN: NodeLabels<'_> = NodeLabels {
+    zone: LabelValue::Open,
+    region: LabelValue::Open,
+    architecture: LabelValue::Open,
+    host: LabelValue::Open,
+};
 
 fn required(expression: &Value) -> Value {
     terms(&json!([{"matchExpressions": [expression]}]))
@@ -15,14 +23,15 @@ fn terms(terms: &Value) -> Value {
         {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
 }
 
-fn parse(spec: &Value) -> Result<NodeRequirements, RequestError> {
-    NodeRequirements::parse(&pod("p", "web", spec))
+fn parse(spec: &Value) -> Result<NodeRequirements, RequirementError> {
+    let pod = serde_json::from_value(json!({"spec": spec})).expect("the test writes a Pod");
+    NodeRequirements::parse(&pod)
 }
 
-/// The answer for host `17` in zone `a`.
+/// The answer for a node in zone `a` of region `north`, on this host.
 fn accepted(spec: &Value, host: LabelValue<'_>) -> bool {
-    let (zone, common) = (Zone::from("a"), common());
-    parse(spec).unwrap().matches(&NodeLabels { zone: &zone, common: &common, host })
+    let (zone, region, architecture) = (LabelValue::Is("a"), LabelValue::Is("north"), LabelValue::Is("amd64"));
+    parse(spec).unwrap().matches(&NodeLabels { zone, region, architecture, host })
 }
 
 #[test]
@@ -115,6 +124,10 @@ fn with_no_host_chosen_a_requirement_on_the_host_can_be_met() {
     }
     let none = json!({"key": "monopod.dev/host", "operator": "DoesNotExist"});
     assert!(!accepted(&required(&none), LabelValue::Open));
+    for (operator, bound) in [("Gt", i64::MAX), ("Lt", i64::MIN)] {
+        let beyond = json!({"key": "monopod.dev/host", "operator": operator, "values": [bound.to_string()]});
+        assert!(!accepted(&required(&beyond), LabelValue::Open), "{beyond}");
+    }
 }
 
 #[test]
