@@ -1,4 +1,5 @@
 //! `monopod explain` as a user runs it: the program, its output and its exit codes.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
