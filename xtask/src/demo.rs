@@ -34,6 +34,8 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
     println!("\nTry it on manifests of your own:\n");
     println!("  export PATH={}:$PATH", program.parent().unwrap_or(&program).display());
     println!("  monopod explain -f YOUR.yaml --profiles examples/profiles.yaml");
-    println!("  kubectl get pods -A -o yaml | monopod explain -f - --profiles examples/profiles.yaml\n");
+    println!(
+        "  kubectl get deployments,statefulsets,jobs,cronjobs,pvc,pv,sa -A -o yaml | monopod explain -f - --profiles examples/profiles.yaml\n"
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Runs other programs, with a time limit on each.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
     let shown = display(command);
     let started = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("failed to start {shown}"))?;
+    // A group of its own, so that what it started ends with it.
+    let mut child = command.process_group(0).spawn().with_context(|| format!("failed to start {shown}"))?;
     loop {
         if let Some(status) = child.try_wait().with_context(|| format!("failed to wait for {shown}"))? {
             if status.success() {
@@ -22,7 +24,8 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
             bail!("{shown} failed with {status}");
         }
         if started.elapsed() > limit {
-            child.kill().with_context(|| format!("failed to kill {shown}"))?;
+            let group = format!("-{}", child.id());
+            Command::new("kill").args(["-KILL", "--", &group]).status().context("failed to run kill")?;
             child.wait().with_context(|| format!("failed to wait for {shown}"))?;
             bail!("{shown} was still running after {} s and was killed", limit.as_secs());
         }

@@ -106,7 +106,7 @@ impl fmt::Display for ManifestErrors {
 impl std::error::Error for ManifestErrors {}
 
 /// A text of the input as it may go to a terminal: control characters are escaped.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() { clean.extend(character.escape_default()) } else { clean.push(character) }

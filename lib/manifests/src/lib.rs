@@ -17,7 +17,7 @@ mod tree;
 mod typed;
 mod workload;
 
-pub use error::{ManifestError, ManifestErrors};
+pub use error::{ManifestError, ManifestErrors, printable};
 pub use objects::{IgnoredObject, Located, Objects, Warning, parse};
 pub use origin::{Fields, Origin};
 pub use source::{Input, MAX_SOURCE_BYTES, Source, read};

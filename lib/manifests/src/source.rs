@@ -1,5 +1,6 @@
 //! From what a user names on the command line to texts: files, directories as kubectl reads them, standard input.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,15 +53,21 @@ impl Source {
     }
 }
 
-/// Reads everything that was asked for, in that order.
+/// Reads everything that was asked for, in that order, and what was asked for twice only once.
 ///
 /// # Errors
 /// All inputs that could not be read.
 pub fn read(inputs: &[Input]) -> Result<Vec<Source>, ManifestErrors> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();
-    for found in inputs.iter().flat_map(read_input) {
-        match found {
+    let mut seen = BTreeSet::new();
+    for found in inputs.iter().flat_map(texts_of) {
+        let read = match found {
+            Ok(text) if !seen.insert(text.identity()) => continue,
+            Ok(text) => text.read(),
+            Err(error) => Err(error),
+        };
+        match read {
             Ok(source) => sources.push(source),
             Err(error) => errors.push(error),
         }
@@ -68,13 +75,36 @@ pub fn read(inputs: &[Input]) -> Result<Vec<Source>, ManifestErrors> {
     if errors.is_empty() { Ok(sources) } else { Err(ManifestErrors(errors)) }
 }
 
-fn read_input(input: &Input) -> Vec<Result<Source, ManifestError>> {
+/// One text that an input leads to.
+enum Text {
+    Stdin,
+    File(PathBuf),
+}
+
+impl Text {
+    /// The same for two paths of one file.
+    fn identity(&self) -> PathBuf {
+        match self {
+            Self::Stdin => PathBuf::from("-"),
+            Self::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+        }
+    }
+
+    fn read(&self) -> Result<Source, ManifestError> {
+        match self {
+            Self::Stdin => read_limited(io::stdin().lock(), Path::new("<stdin>")),
+            Self::File(path) => read_file(path),
+        }
+    }
+}
+
+fn texts_of(input: &Input) -> Vec<Result<Text, ManifestError>> {
     match input {
-        Input::Stdin => vec![read_limited(io::stdin().lock(), Path::new("<stdin>"))],
-        Input::Path { path, .. } if !path.is_dir() => vec![read_file(path)],
+        Input::Stdin => vec![Ok(Text::Stdin)],
+        Input::Path { path, .. } if !path.is_dir() => vec![Ok(Text::File(path.clone()))],
         Input::Path { path, recursive } => match files_of(path, *recursive) {
             Ok(files) if files.is_empty() => vec![Err(ManifestError::EmptyDirectory { path: path.clone() })],
-            Ok(files) => files.iter().map(|file| read_file(file)).collect(),
+            Ok(files) => files.into_iter().map(|file| Ok(Text::File(file))).collect(),
             Err(error) => vec![Err(error)],
         },
     }

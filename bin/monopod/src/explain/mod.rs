@@ -82,8 +82,6 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
     match explain(arguments) {
         Ok(true) => Exit::Success,
         Ok(false) => Exit::Refused,
-        // Whoever reads the answer has read enough.
-        Err(ExplainError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success,
         Err(error) => {
             match &error {
                 ExplainError::Manifests(errors) => errors.iter().for_each(|error| crate::terminal::error(error)),
@@ -102,9 +100,13 @@ fn explain(arguments: &Arguments) -> Result<bool, ExplainError> {
     let named = arguments.profiles.iter().chain(&arguments.filenames);
     let inputs: Vec<Input> = named.map(|path| input(path.clone(), arguments.recursive)).collect();
     let objects = parse(&read(&inputs)?)?;
-    let report = report(&objects)?;
     tell_ignored(&objects.ignored);
-    print(&report, arguments.output)?;
+    let report = report(&objects)?;
+    match print(&report, arguments.output) {
+        // Whoever reads the answer has read enough; the exit code still tells the whole of it.
+        Err(ExplainError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
     Ok(report.all_run())
 }
 
@@ -164,7 +166,10 @@ fn warnings(objects: &Objects) -> Vec<String> {
     let unknown = objects.warnings.iter().map(|warning| format!("{}: {}", warning.origin, warning.message));
     let missing = objects.workloads.iter().flat_map(|workload| {
         let missing = keys.missing(&workload.object.pod).into_iter();
-        missing.map(|missing| format!("{}: {missing}", workload.origin))
+        missing.map(|missing| {
+            let place = workload.object.origin_of(&missing.field).unwrap_or_else(|| workload.origin.clone());
+            format!("{place}: {missing}")
+        })
     });
     unknown.chain(missing).collect()
 }

@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use anstyle::{AnsiColor, Style};
 
+use monopod_manifests::printable;
+
 use super::report::{PodReport, Report, SizeReport, WasteReport};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -27,23 +29,23 @@ impl Display for Text<'_> {
 
 fn pod_block(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
     let (style, verdict) = verdict(pod);
-    let title = format!("{} {}/{}", pod.kind, pod.namespace, pod.name);
+    let title = printable(&format!("{} {}/{}", pod.kind, pod.namespace, pod.name));
     writeln!(f, "{NAME}{title}{NAME:#}  {style}{verdict}{style:#}")?;
     profile_lines(f, pod)?;
     if !pod.runs() {
-        line(f, "reason", &pod.reason)?;
-        line(f, "message", &pod.message)?;
+        line(f, "reason", &pod.reason, None)?;
+        line(f, "message", &pod.message, None)?;
     }
     for violation in &pod.violations {
-        let place = violation.written_at.as_deref().unwrap_or("unknown place");
-        line(f, "against", format!("{}: {} {DULL}({place}){DULL:#}", violation.field, violation.message))?;
-        line(f, "", format!("{DULL}{}: {}{DULL:#}", violation.reason, violation.advice))?;
+        let against = format!("{}: {}", violation.field, violation.message);
+        line(f, "against", &against, violation.written_at.as_deref())?;
+        line(f, "", &format!("{}: {}", violation.reason, violation.advice), None)?;
     }
     if let (Some(size), true) = (&pod.size, pod.supported) {
         size_lines(f, size, pod)?;
     }
     if let Some(role) = &pod.role {
-        line(f, "role", role)?;
+        line(f, "role", role, None)?;
     }
     Ok(())
 }
@@ -51,11 +53,11 @@ fn pod_block(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
 /// The profile that takes the Pod, or what every profile says against it.
 fn profile_lines(f: &mut fmt::Formatter<'_>, pod: &PodReport) -> fmt::Result {
     if let Some(taker) = pod.profiles.iter().find(|profile| profile.takes) {
-        return line(f, "profile", format!("{} {DULL}({}){DULL:#}", taker.name, taker.answer));
+        return line(f, "profile", &taker.name, Some(&taker.answer));
     }
-    line(f, "profile", "none")?;
+    line(f, "profile", "none", None)?;
     for profile in &pod.profiles {
-        line(f, "", format!("{DULL}{}: {}{DULL:#}", profile.name, profile.answer))?;
+        line(f, "", &format!("{}: {}", profile.name, profile.answer), None)?;
     }
     Ok(())
 }
@@ -71,10 +73,10 @@ fn verdict(pod: &PodReport) -> (Style, &'static str) {
 
 fn size_lines(f: &mut fmt::Formatter<'_>, size: &SizeReport, pod: &PodReport) -> fmt::Result {
     let disk = format!("{} GiB of disk", size.ephemeral_gib);
-    line(f, "size", format!("{} ({:?}), {disk}", size.capacity_provisioned, size.mode))?;
+    line(f, "size", &format!("{} ({:?}), {disk}", size.capacity_provisioned, size.mode), None)?;
     let (Some(exact), Some(waste)) = (&pod.exact, &pod.waste) else { return Ok(()) };
     let exact = format!("{}m CPU and {} MiB", exact.milli_cpu, exact.memory_mib);
-    line(f, "exact", format!("{exact}; the table of sizes {}", waste_text(waste)))
+    line(f, "exact", &format!("{exact}; the table of sizes {}", waste_text(waste)), None)
 }
 
 fn waste_text(waste: &WasteReport) -> String {
@@ -85,8 +87,14 @@ fn waste_text(waste: &WasteReport) -> String {
     format!("wastes {vcpu} vCPU ({cpu_percent} %) and {memory_gib} GiB ({memory_percent} %)")
 }
 
-fn line(f: &mut fmt::Formatter<'_>, label: &str, text: impl Display) -> fmt::Result {
-    writeln!(f, "  {label:8} {text}")
+/// One line of a block, with a remark in brackets. Names come from the manifest: what they hold of control characters
+/// is shown and not obeyed.
+fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str, remark: Option<&str>) -> fmt::Result {
+    write!(f, "  {label:8} {}", printable(text))?;
+    if let Some(remark) = remark {
+        write!(f, " {DULL}({}){DULL:#}", printable(remark))?;
+    }
+    writeln!(f)
 }
 
 fn summary(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
