@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{FieldProblem, Problems, is_label_value};
+use crate::problem::{FieldProblem, Problems, check_metadata, is_label_value};
 
 const BAD_ZONE: &str = "The zone becomes the value of a Node label: 1 to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends.";
 const BAD_NAME: &str =
@@ -125,6 +125,7 @@ impl Host {
     /// Everything that is wrong with the name and the spec; nothing when the Host is good.
     pub fn validate(&self) -> Vec<FieldProblem> {
         let mut problems = Problems::default();
+        check_metadata(&self.metadata, &mut problems);
         let name = self.metadata.name.as_deref().unwrap_or_default();
         problems.require(name.len() <= 63, "metadata.name", BAD_NAME);
         problems.require(is_label_value(&self.spec.zone), "spec.zone", BAD_ZONE);

@@ -16,7 +16,7 @@ mod tests;
 
 pub use crd::{CrdFile, crd_yaml, crds};
 pub use host::{Accelerator, AcceleratorKind, AddressBlock, Host, HostResources, HostSpec, HostStatus};
-pub use problem::FieldProblem;
+pub use problem::{FieldProblem, is_dns_subdomain};
 pub use profile::{
     FargateProfile, FargateProfileSpec, FargateProfileStatus, MAX_LABEL_PAIRS, MAX_SELECTORS, ProfilePhase, Rejection,
     Selector, Sizing,

@@ -5,6 +5,15 @@
 
 use std::fmt;
 
+use kube::core::ObjectMeta;
+
+/// Characters of the name of most objects in Kubernetes.
+const MAX_NAME: usize = 253;
+
+const BAD_NAME: &str =
+    "A name is made of lower-case letters, digits, '-' and '.', with a letter or digit at the ends of every part.";
+const NAMESPACE_SET: &str = "The object belongs to the cluster and to no namespace; leave the field out.";
+
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
@@ -36,6 +45,26 @@ impl Problems {
     pub(crate) fn into_vec(self) -> Vec<FieldProblem> {
         self.0
     }
+}
+
+/// Notes what Kubernetes itself refuses of the metadata of an object that belongs to the cluster. A missing name is not
+/// noted: whoever reads objects asks for one, and the API server may be asked to make one.
+pub(crate) fn check_metadata(metadata: &ObjectMeta, problems: &mut Problems) {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    problems.require(name.is_empty() || is_dns_subdomain(name), "metadata.name", BAD_NAME);
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    problems.require(namespace.is_empty(), "metadata.namespace", NAMESPACE_SET);
+}
+
+/// Whether a text can be the name of an object: a subdomain of RFC 1123 in lower case.
+pub fn is_dns_subdomain(text: &str) -> bool {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_part = |part: &str| {
+        part.starts_with(is_alphanumeric)
+            && part.ends_with(is_alphanumeric)
+            && part.chars().all(|c| is_alphanumeric(c) || c == '-')
+    };
+    text.len() <= MAX_NAME && text.split('.').all(is_part)
 }
 
 /// Length as CEL and the reference count it: in characters, not bytes.

@@ -12,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{FieldProblem, Problems, characters};
+use crate::problem::{FieldProblem, Problems, characters, check_metadata};
 
 /// Selectors of one profile (AWS EKS service quotas).
 pub const MAX_SELECTORS: usize = 5;
@@ -198,6 +198,7 @@ impl FargateProfile {
     /// Everything that is wrong with the name and the spec; nothing when the profile is good.
     pub fn validate(&self) -> Vec<FieldProblem> {
         let mut problems = Problems::default();
+        check_metadata(&self.metadata, &mut problems);
         check_name(self.metadata.name.as_deref().unwrap_or_default(), &mut problems);
         check_selectors(&self.spec.selectors, &mut problems);
         check_subnets(&self.spec.subnets, &mut problems);

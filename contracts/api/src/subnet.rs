@@ -12,7 +12,7 @@ use monopod_types::SubnetName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{FieldProblem, Problems, is_label_value};
+use crate::problem::{FieldProblem, Problems, check_metadata, is_label_value};
 
 const NOT_A_CIDR: &str = "Not a range of addresses; write one such as 10.0.0.0/16 or fd00:1::/64.";
 const HOST_BITS: &str = "The address has bits set beyond the prefix; write the first address of the range.";
@@ -143,9 +143,10 @@ impl Subnet {
         parse_cidr(&self.spec.cidr).filter(|range| is_first_address(range) && has_sane_prefix(range))
     }
 
-    /// Everything that is wrong with the spec taken alone; see [`overlaps`] for Subnets together.
+    /// Everything that is wrong with metadata and spec taken alone; see [`overlaps`] for Subnets together.
     pub fn validate(&self) -> Vec<FieldProblem> {
         let mut problems = Problems::default();
+        check_metadata(&self.metadata, &mut problems);
         let spec = &self.spec;
         let not_private = format!("Subnet {} provided in Fargate Profile is not a private subnet", self.name_any());
         let nat_address = spec.nat_address.as_deref();

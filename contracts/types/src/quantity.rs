@@ -13,8 +13,8 @@
 //!
 //! No floating point is involved. What is finer than a billionth is rounded up, away from zero, and what is above
 //! 2^63 - 1 is capped there, both as Kubernetes documents it. A number needs a digit: the bare `Mi`, which the API server
-//! reads as zero, is refused as the slip that it is. Signs are kept: the consumer refuses a negative amount, since only it
-//! can name the field.
+//! reads as zero, is refused as the slip that it is. Blanks around a quantity are passed over, as by the API server.
+//! Signs are kept: the consumer refuses a negative amount, since only it can name the field.
 
 use std::ops::Add;
 use std::str::FromStr;
@@ -119,6 +119,7 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let text = text.trim();
         if text.is_empty() {
             return Err(QuantityError::Empty);
         }

@@ -36,8 +36,8 @@ use monopod_api::names::SCHEDULER_NAME;
 use self::containers::ContainerView;
 pub use self::kind::{Cure, Kind};
 pub use self::selectors::ProfileNodes;
-pub(crate) use self::storage::is_open_to;
 pub use self::storage::{Storage, claim_names};
+pub(crate) use self::storage::{ephemeral_claim_name, is_open_to};
 
 /// What the scheduler's verdict depends on besides the Pod itself.
 #[derive(Clone, Copy, Debug)]

@@ -3,19 +3,60 @@
 //! In a cluster the volume controller binds, and admission reads what it wrote. `monopod explain` reads manifests, in
 //! which a claim has no status; it asks here what the controller would do with volumes that exist already (Kubernetes
 //! documentation, Persistent Volumes, static provisioning and binding). Volumes that a provisioner would make are out
-//! of sight, so such a claim stays unbound.
+//! of sight, so such a claim stays unbound. The claims of generic ephemeral volumes are not even in a manifest:
+//! [`add_ephemeral_claims`] makes them as their controller does.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+    PersistentVolumeClaimTemplate, Pod,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::core::{Selector, SelectorExt};
 use monopod_types::Quantity;
 
-use crate::admission::is_open_to;
+use crate::admission::{ephemeral_claim_name, is_open_to};
+
+/// Adds the claims that Kubernetes makes for the generic ephemeral volumes of the Pods, owned by them. A claim that is
+/// there already stays as it is, also when it is not the Pod's own (Kubernetes documentation, Ephemeral Volumes).
+pub fn add_ephemeral_claims<'a>(claims: &mut Vec<PersistentVolumeClaim>, pods: impl IntoIterator<Item = &'a Pod>) {
+    for pod in pods {
+        for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+            let template = volume.ephemeral.as_ref().and_then(|source| source.volume_claim_template.as_ref());
+            let Some(template) = template else { continue };
+            let claim = ephemeral_claim(pod, ephemeral_claim_name(pod, volume), template);
+            let is_same = |other: &PersistentVolumeClaim| {
+                other.metadata.name == claim.metadata.name && namespace(&other.metadata) == namespace(&claim.metadata)
+            };
+            if !claims.iter().any(is_same) {
+                claims.push(claim);
+            }
+        }
+    }
+}
+
+fn ephemeral_claim(pod: &Pod, name: String, template: &PersistentVolumeClaimTemplate) -> PersistentVolumeClaim {
+    let of_template = template.metadata.clone().unwrap_or_default();
+    let owner = OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    let metadata = ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace(&pod.metadata).to_owned()),
+        labels: of_template.labels,
+        annotations: of_template.annotations,
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    };
+    PersistentVolumeClaim { metadata, spec: Some(template.spec.clone()), status: None }
+}
 
 /// Fills in volume and phase of every claim that has no phase yet and that one of the volumes suits, each volume for
 /// one claim only. Claims that a cluster has seen stay as they are.
@@ -26,11 +67,8 @@ pub fn bind_new_claims(claims: &mut [PersistentVolumeClaim], volumes: &[Persiste
         claims.iter_mut().filter(|claim| is_new(claim)).partition(|claim| volume_name(claim).is_some());
     for claim in named.into_iter().chain(any) {
         let free = volumes.iter().filter(|volume| !taken.contains(name(volume)));
-        let Some(volume) =
-            free.filter(|volume| suits(volume, claim)).min_by_key(|volume| (capacity(volume), name(volume)))
-        else {
-            continue;
-        };
+        let order = |volume: &&PersistentVolume| (!is_reserved(volume), capacity(volume), name(volume).to_owned());
+        let Some(volume) = free.filter(|volume| suits(volume, claim)).min_by_key(order) else { continue };
         taken.insert(name(volume).to_owned());
         claim.spec.get_or_insert_default().volume_name = Some(name(volume).to_owned());
         let bound = PersistentVolumeClaimStatus { phase: Some("Bound".to_owned()), ..Default::default() };
@@ -50,7 +88,17 @@ fn name(volume: &PersistentVolume) -> &str {
     volume.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Whether the controller would bind the claim to that volume.
+fn namespace(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// Whether the volume is kept for one claim, which then gets it before any smaller one.
+fn is_reserved(volume: &PersistentVolume) -> bool {
+    volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some())
+}
+
+/// Whether the controller would bind the claim to that volume. One that is reserved for the claim needs neither its
+/// class nor its labels.
 fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(wanted) = &claim.spec else { return false };
     let Some(offered) = &volume.spec else { return false };
@@ -58,12 +106,13 @@ fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
     let modes = |modes: &Option<Vec<String>>| modes.iter().flatten().cloned().collect::<BTreeSet<_>>();
     let is_named = volume_name(claim).is_none_or(|wanted| wanted == name(volume));
+    let is_alike = class(&wanted.storage_class_name) == class(&offered.storage_class_name)
+        && wanted.selector.as_ref().is_none_or(|selector| selects(selector, volume));
     is_open_to(volume, claim)
         && is_named
-        && class(&wanted.storage_class_name) == class(&offered.storage_class_name)
+        && (is_reserved(volume) || is_alike)
         && mode(&wanted.volume_mode) == mode(&offered.volume_mode)
         && modes(&wanted.access_modes).is_subset(&modes(&offered.access_modes))
-        && wanted.selector.as_ref().is_none_or(|selector| selects(selector, volume))
         && request(wanted) <= capacity(volume)
 }
 
@@ -91,7 +140,8 @@ fn amount(written: Option<&Written>) -> Quantity {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{PersistentVolume, PersistentVolumeClaim, bind_new_claims};
+    use super::{PersistentVolume, PersistentVolumeClaim, Pod, add_ephemeral_claims, bind_new_claims};
+    use crate::admission::{Inputs, Storage, verdict};
 
     fn claim(name: &str, spec: &Value) -> PersistentVolumeClaim {
         let claim = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
@@ -154,6 +204,55 @@ mod tests {
         bind_new_claims(&mut claims, &[large, small]);
         let volumes = claims.each_ref().map(|claim| claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()));
         assert_eq!(volumes, [Some("b"), Some("a"), None]);
+    }
+
+    #[test]
+    fn a_volume_that_is_reserved_for_the_claim_comes_before_a_smaller_one() {
+        let reference = json!({"namespace": "shop", "name": "c"});
+        let reserved = json!({"capacity": {"storage": "10Gi"}, "claimRef": reference, "storageClassName": "other"});
+        let volumes = [volume("small", &spec(&json!({}))), volume("reserved", &spec(&reserved))];
+        assert_eq!(bound(&[claim("c", &spec(&json!({})))], &volumes).as_deref(), Some("reserved"));
+        assert_eq!(bound(&[claim("d", &spec(&json!({})))], &volumes).as_deref(), Some("small"));
+    }
+
+    #[test]
+    fn the_claim_of_a_generic_ephemeral_volume_is_made_for_the_pod_and_can_be_bound() {
+        let source = json!({"volumeClaimTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": spec(&json!({}))}});
+        let pod = |metadata: &Value| -> Pod {
+            let pod = json!({"metadata": metadata, "spec": {
+                "containers": [], "volumes": [{"name": "data", "ephemeral": source}],
+            }});
+            serde_json::from_value(pod).expect("the test writes a Pod")
+        };
+        let volumes = [volume("pv", &spec(&json!({"nfs": {"server": "s", "path": "/"}})))];
+        let rows = [
+            (json!({"name": "web", "namespace": "shop"}), "web-data"),
+            (json!({"generateName": "web-", "namespace": "shop"}), "web-data"),
+        ];
+        for (metadata, name) in rows {
+            let pod = pod(&metadata);
+            let mut claims = Vec::new();
+            add_ephemeral_claims(&mut claims, [&pod, &pod]);
+            assert_eq!(claims.len(), 1, "{name}");
+            assert_eq!(claims[0].metadata.name.as_deref(), Some(name));
+            bind_new_claims(&mut claims, &volumes);
+            let storage = Storage::new(&claims, &volumes);
+            let verdict = verdict(&pod, &Inputs { storage: &storage, nodes: None });
+            assert_eq!(verdict.message(), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_claim_in_the_way_of_an_ephemeral_volume_stays_as_it_is() {
+        let source = json!({"volumeClaimTemplate": {"spec": {}}});
+        let pod = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
+            "containers": [], "volumes": [{"name": "data", "ephemeral": source}],
+        }});
+        let pod: Pod = serde_json::from_value(pod).expect("the test writes a Pod");
+        let in_the_way = claim("web-data", &spec(&json!({})));
+        let mut claims = vec![in_the_way.clone()];
+        add_ephemeral_claims(&mut claims, [&pod]);
+        assert_eq!(claims, [in_the_way]);
     }
 
     #[test]

@@ -92,9 +92,14 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Zones of the subnets that a profile names, or of all where it names none; each once, in order.
+/// Zones of the subnets that a profile names, or of all where it names none; each once, in order. None is known when it
+/// names a subnet that is not at hand: the Pod may run in that subnet's zone.
 fn zones(profile: &FargateProfile, subnets: &[Subnet]) -> Vec<Zone> {
     let named = &profile.spec.subnets;
+    let is_at_hand = |name: &String| subnets.iter().any(|subnet| subnet.metadata.name.as_ref() == Some(name));
+    if !named.iter().all(is_at_hand) {
+        return Vec::new();
+    }
     let wanted =
         |subnet: &&Subnet| named.is_empty() || subnet.metadata.name.as_ref().is_some_and(|name| named.contains(name));
     let zones: BTreeSet<&str> = subnets.iter().filter(wanted).map(|subnet| subnet.spec.zone.as_str()).collect();
@@ -198,6 +203,24 @@ mod tests {
         let message =
             "MatchNodeSelector failed: Fargate profile shop cannot satisfy pod's node selector/affinity requirements";
         check(&pod(&selector("b")), Outcome::Unsupported, "POD_UNSUPPORTED_ON_FARGATE", message);
+    }
+
+    #[test]
+    fn a_profile_that_names_a_subnet_that_is_not_at_hand_bounds_no_zone() {
+        let zone = SubnetSpec { zone: "a".to_owned(), ..SubnetSpec::default() };
+        let pod = pod(&json!({"nodeSelector": {"topology.kubernetes.io/zone": "b"}, "containers": []}));
+        let rows: [(&[&str], Outcome); 3] = [
+            (&["private-a"], Outcome::Unsupported),
+            (&["private-a", "elsewhere"], Outcome::Runs),
+            (&["elsewhere"], Outcome::Runs),
+        ];
+        for (subnets, outcome) in rows {
+            let mut profile = profile("shop", "shop", Sizing::Fargate);
+            profile.spec.subnets = subnets.iter().map(|&name| name.to_owned()).collect();
+            let known = [Subnet::new("private-a", zone.clone())];
+            let snapshot = Snapshot::new(std::slice::from_ref(&profile), WithoutPhase::Active, &known).unwrap();
+            assert_eq!(decide(&pod, &snapshot).outcome(), outcome, "{subnets:?}");
+        }
     }
 
     #[test]

@@ -7,13 +7,14 @@
 //!                                          ─▶ sizing (how big is its microVM?) ─▶ placement (where does it run?)
 //! ```
 //!
-//! `requirements` reads what a Pod asks of the labels of its node, for admission and placement alike. `metering` and
+//! `defaults` fills in what the API server would, for Pods that it has not seen. `requirements` reads what a Pod asks of the labels of its node, for admission and placement alike. `metering` and
 //! `patching` decide about Pods that run. Callers are the webhook, the scheduler, the host daemon and `monopod explain`;
 //! all of them get the same answers because they ask here.
 
 pub mod admission;
 pub mod binding;
 pub mod decision;
+pub mod defaults;
 pub mod metering;
 pub mod mutation;
 pub mod patching;

@@ -16,7 +16,7 @@ use json_patch::{Patch, PatchError};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use monopod_types::ProfileName;
 
-pub use identity::{IdentitySettings, TokenExpiration};
+pub use identity::{IdentitySettings, TokenExpiration, role_arn, service_account_name};
 
 use edits::Edits;
 
@@ -56,7 +56,7 @@ impl ApplyError {
 /// The change that makes `pod` a Pod of `profile`, and gives it the identity of its `ServiceAccount` where that has a
 /// role.
 ///
-/// `service_account` is the one that the Pod names, or `default` of its namespace; `None` when there is none.
+/// `service_account` is the one of the Pod's namespace that [`service_account_name`] names; `None` when there is none.
 /// A Pod without `spec` gets no change; the API server refuses it with a message of its own.
 pub fn plan(
     pod: &Pod,

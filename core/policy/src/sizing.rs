@@ -119,29 +119,51 @@ impl Default for SizingSettings {
 /// malformed, negative or absurd.
 pub fn size(pod: &Pod, mode: Sizing, settings: &SizingSettings) -> Result<Size, SizingError> {
     let demand = Demand::of(pod)?;
-    let asked = Shape { cpu: demand.cpu.to_milli_cpu(), memory: demand.memory.to_mib() };
-    let table = combinations::smallest_that_holds(with_fargate_overhead(asked));
-    let exact = asked.plus(settings.overhead).max_of_each(settings.smallest);
-    let shape = match mode {
-        Sizing::Fargate => table.ok_or_else(|| SizingError::CpuOrMemoryTooLarge {
-            need: with_fargate_overhead(asked),
-            largest: combinations::LARGEST,
-        })?,
-        Sizing::Exact if exact.fits_in(settings.largest) => exact,
-        Sizing::Exact => {
-            return Err(SizingError::CpuOrMemoryTooLarge { need: exact, largest: settings.largest });
-        }
-    };
-    let asked_ephemeral = demand.ephemeral_storage.to_mib();
+    let asked = asked(&demand);
     Ok(Size {
         mode,
-        shape,
+        shape: shape(asked, mode, settings)?,
         ephemeral: ephemeral_storage(demand.ephemeral_storage.to_gib())?,
         asked,
-        asked_ephemeral,
-        exact,
-        table,
+        asked_ephemeral: demand.ephemeral_storage.to_mib(),
+        exact: exact(asked, settings),
+        table: combinations::smallest_that_holds(with_fargate_overhead(asked)),
     })
+}
+
+/// Everything that keeps a Pod from having a size; the first is the error of [`size`], and there is none where that
+/// succeeds. A Pod may ask too much CPU or memory and too much disk at once.
+pub fn problems(pod: &Pod, mode: Sizing, settings: &SizingSettings) -> Vec<SizingError> {
+    match Demand::of(pod) {
+        Ok(demand) => {
+            let shape = shape(asked(&demand), mode, settings).err();
+            shape.into_iter().chain(ephemeral_storage(demand.ephemeral_storage.to_gib()).err()).collect()
+        }
+        Err(error) => vec![error],
+    }
+}
+
+fn asked(demand: &Demand) -> Shape {
+    Shape { cpu: demand.cpu.to_milli_cpu(), memory: demand.memory.to_mib() }
+}
+
+fn exact(asked: Shape, settings: &SizingSettings) -> Shape {
+    asked.plus(settings.overhead).max_of_each(settings.smallest)
+}
+
+/// CPU and memory by the mode, or that no size is large enough.
+fn shape(asked: Shape, mode: Sizing, settings: &SizingSettings) -> Result<Shape, SizingError> {
+    let (need, largest, shape) = match mode {
+        Sizing::Fargate => {
+            let need = with_fargate_overhead(asked);
+            (need, combinations::LARGEST, combinations::smallest_that_holds(need))
+        }
+        Sizing::Exact => {
+            let exact = exact(asked, settings);
+            (exact, settings.largest, Some(exact).filter(|exact| exact.fits_in(settings.largest)))
+        }
+    };
+    shape.ok_or(SizingError::CpuOrMemoryTooLarge { need, largest })
 }
 
 fn with_fargate_overhead(asked: Shape) -> Shape {
@@ -195,7 +217,9 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} vCPU and {} GiB", Decimal::vcpu(self.cpu), Decimal::gib(self.memory))
+        // What is not to be counted any more is capped; the number alone would be a lie.
+        let more = if self.cpu.0 == u64::MAX { "more than " } else { "" };
+        write!(f, "{more}{} vCPU and {} GiB", Decimal::vcpu(self.cpu), Decimal::gib(self.memory))
     }
 }
 
@@ -214,24 +238,23 @@ impl Percent {
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %", Decimal { ten_thousandths: u64::from(self.tenths) * 1000 })
+        write!(f, "{} %", Decimal { ten_thousandths: u128::from(self.tenths) * 1000 })
     }
 }
 
 /// A number that prints with as many decimals as it needs, four at most.
 struct Decimal {
-    ten_thousandths: u64,
+    ten_thousandths: u128,
 }
 
 impl Decimal {
     fn vcpu(cpu: MilliCpu) -> Self {
-        Self { ten_thousandths: cpu.0.saturating_mul(10) }
+        Self { ten_thousandths: u128::from(cpu.0) * 10 }
     }
 
     /// To the nearest ten-thousandth: multiplied by 1024 and rounded, the text gives the MiB again.
     fn gib(memory: MiB) -> Self {
-        let ten_thousandths = (u128::from(memory.0) * 10_000 + 512) / 1024;
-        Self { ten_thousandths: u64::try_from(ten_thousandths).unwrap_or(u64::MAX) }
+        Self { ten_thousandths: (u128::from(memory.0) * 10_000 + 512) / 1024 }
     }
 }
 

@@ -3,6 +3,8 @@
 //! YAML documents part at lines that begin with `---`, JSON documents simply follow each other; both as kubectl
 //! reads them.
 
+use crate::tree::Place;
+
 /// One document of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document<'a> {
@@ -14,6 +16,22 @@ pub(crate) struct Document<'a> {
     pub(crate) columns_before: u64,
     /// The document, with the `---` that opens it.
     pub(crate) text: &'a str,
+}
+
+impl<'a> Document<'a> {
+    /// The word or number that stands at a place of the file, as it was written; `None` where there is neither, such as
+    /// before a quoted text.
+    pub(crate) fn plain_scalar(&self, place: Place) -> Option<&'a str> {
+        let line = usize::try_from(place.line.checked_sub(self.lines_before + 1)?).ok()?;
+        let columns_before = if line == 0 { self.columns_before } else { 0 };
+        let column = usize::try_from(place.column.checked_sub(columns_before + 1)?).ok()?;
+        let text = self.text.lines().nth(line)?;
+        let (start, _) = text.char_indices().nth(column)?;
+        let rest = text.get(start..)?;
+        let is_inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_' | ':');
+        let end = rest.find(|c| !is_inside(c)).unwrap_or(rest.len());
+        rest.get(..end).filter(|scalar| !scalar.is_empty())
+    }
 }
 
 /// The documents of a text, in order.

@@ -7,9 +7,14 @@
 
 mod document;
 mod error;
+mod kinds;
+mod nulls;
 mod objects;
 mod origin;
 mod path;
+mod reader;
+mod sanity;
+mod secret;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Where an object or a field was written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,11 +32,25 @@ pub struct Fields {
     file: Arc<str>,
     document: usize,
     tree: Tree,
+    /// By position in the Pod, the volumes that were written as an entry of `spec.volumeClaimTemplates`, and which.
+    claim_templates: BTreeMap<usize, usize>,
 }
 
 impl Fields {
     pub(crate) fn new(file: &Arc<str>, document: usize, tree: &Tree) -> Self {
-        Self { file: Arc::clone(file), document, tree: tree.clone() }
+        Self { file: Arc::clone(file), document, tree: tree.clone(), claim_templates: BTreeMap::new() }
+    }
+
+    /// With the volumes of the Pod that come from claim templates, each with the position of its template.
+    pub(crate) fn with_claim_templates(self, claim_templates: BTreeMap<usize, usize>) -> Self {
+        Self { claim_templates, ..self }
+    }
+
+    /// Path of the claim template that a field of the Pod comes from.
+    pub(crate) fn claim_template_of(&self, pod_field: &str) -> Option<String> {
+        let (volume, _) = pod_field.strip_prefix("spec.volumes[")?.split_once(']')?;
+        let template = self.claim_templates.get(&volume.parse().ok()?)?;
+        Some(format!("spec.volumeClaimTemplates[{template}]"))
     }
 
     /// Where a field was written, or the nearest field that encloses it.

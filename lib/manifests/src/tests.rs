@@ -4,6 +4,7 @@ mod bad_input;
 mod files;
 mod good_input;
 mod hostile_input;
+mod refused_input;
 
 use crate::{Objects, Source, parse};
 
@@ -14,6 +15,13 @@ fn source(text: &str) -> Source {
 
 fn good(text: &str) -> Objects {
     parse(&[source(text)]).unwrap()
+}
+
+/// All warnings of a text that has no errors, one per line.
+fn warnings(text: &str) -> String {
+    let warnings = good(text).warnings;
+    let lines: Vec<String> = warnings.iter().map(|found| format!("{} {}", found.origin, found.message)).collect();
+    lines.join("\n")
 }
 
 /// All errors of a text, one per line.

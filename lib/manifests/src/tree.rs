@@ -21,7 +21,7 @@ const MAX_VALUES: usize = 2_000_000;
 const MAX_REPEATED_EVENTS: usize = 200_000;
 
 /// A place in a text, from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) line: u64,
     pub(crate) column: u64,
@@ -77,19 +77,27 @@ impl Tree {
         Some(text)
     }
 
+    /// The value at a path.
+    pub(crate) fn at(&self, path: &FieldPath) -> Option<&Self> {
+        path.0.iter().try_fold(self, Self::step)
+    }
+
     /// Place of the value at a path, or of the nearest value that encloses it.
     pub(crate) fn place_of(&self, path: &FieldPath) -> Place {
         let mut here = self;
         for step in &path.0 {
-            let next = match (step, &here.node) {
-                (Step::Field(name), _) => here.field(name),
-                (Step::Entry(index), Node::List(entries)) => entries.get(*index),
-                (Step::Entry(_), Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::Map(_)) => None,
-            };
-            let Some(next) = next else { break };
+            let Some(next) = here.step(step) else { break };
             here = next;
         }
         here.place
+    }
+
+    fn step(&self, step: &Step) -> Option<&Self> {
+        match (step, &self.node) {
+            (Step::Field(name), _) => self.field(name),
+            (Step::Entry(index), Node::List(entries)) => entries.get(*index),
+            (Step::Entry(_), Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::Map(_)) => None,
+        }
     }
 
     /// The value without places.

@@ -1,13 +1,12 @@
-//! From a tree to a typed object, with the fields that the type does not know.
+//! From a value to a typed object, with the fields that the type does not know.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::printable;
 use crate::path::{FieldPath, Step};
-use crate::tree::Tree;
 
-/// A typed object and what of the tree it did not take.
+/// A typed object and what of the value it did not take.
 #[derive(Debug)]
 pub(crate) struct Typed<T> {
     pub(crate) object: T,
@@ -21,11 +20,24 @@ pub(crate) struct TypeError {
     pub(crate) message: String,
 }
 
-/// Reads a tree as `T`. An entry of a typed list has its API version and kind from the list.
-pub(crate) fn read<T: DeserializeOwned>(tree: &Tree, api_version: &str, kind: &str) -> Result<Typed<T>, TypeError> {
+impl TypeError {
+    /// Whether a word that YAML reads as a boolean, or a number, stands where text belongs.
+    pub(crate) fn is_scalar_for_text(&self) -> bool {
+        let is_scalar = ["boolean", "integer", "floating point"]
+            .iter()
+            .any(|kind| self.message.starts_with(&format!("invalid type: {kind} ")));
+        is_scalar && self.message.ends_with("expected a string")
+    }
+}
+
+/// Reads a value as `T`. An entry of a typed list has its API version and kind from the list.
+pub(crate) fn read<T: DeserializeOwned>(
+    mut value: Value,
+    api_version: &str,
+    kind: &str,
+) -> Result<Typed<T>, TypeError> {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
-    let mut value = tree.to_json();
     if let Value::Object(fields) = &mut value {
         fields.entry("apiVersion").or_insert_with(|| api_version.into());
         fields.entry("kind").or_insert_with(|| kind.into());

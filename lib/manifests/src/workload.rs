@@ -3,17 +3,19 @@
 //! A Pod made here is the one that the controller would make first: with the template's metadata, the controller's
 //! namespace and an owner reference, by which a `DaemonSet`'s Pod is recognised.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, ReplicationController,
-    Volume,
+    EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec,
+    ReplicationController, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::origin::{Fields, Origin};
+use crate::sanity::{self, Refusal};
 
 /// A kind of object that runs Pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,12 +122,13 @@ impl Workload {
     /// Where a field of the Pod was written, such as `spec.containers[0].image`; where it is not there, the nearest
     /// that encloses it.
     pub fn origin_of(&self, pod_field: &str) -> Option<Origin> {
+        let fields = self.fields.as_ref()?;
         let written = match (pod_field.strip_prefix("spec"), pod_field.strip_prefix("metadata")) {
             (Some(rest), _) => format!("{}{rest}", self.kind.pod_spec_path()),
             (None, Some(rest)) => format!("{}{rest}", self.kind.pod_metadata_path()),
             (None, None) => String::new(),
         };
-        Some(self.fields.as_ref()?.origin_of(&written))
+        Some(fields.origin_of(&fields.claim_template_of(pod_field).unwrap_or(written)))
     }
 }
 
@@ -143,6 +146,24 @@ impl Written {
     /// Containers that the Pod would have; without one it cannot be.
     pub(crate) fn has_containers(&self) -> bool {
         self.template.spec.as_ref().is_some_and(|spec| !spec.containers.is_empty())
+    }
+
+    /// What the API server would refuse, as far as it is looked at here.
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        let of_spec = self.template.spec.iter().flat_map(|spec| sanity::of_pod(self.kind, spec));
+        sanity::of_metadata(&self.metadata).into_iter().chain(of_spec).collect()
+    }
+
+    /// Gives an emptyDir to every volume of which `is_bare` says that it was written without a source, as the API server
+    /// does. A volume with a source that is newer than this program looks the same in its type, and gets none.
+    pub(crate) fn give_empty_dirs(&mut self, is_bare: impl Fn(&str) -> bool) {
+        let path = self.kind.pod_spec_path();
+        let volumes = self.template.spec.iter_mut().flat_map(|spec| spec.volumes.iter_mut().flatten());
+        for (index, volume) in volumes.enumerate() {
+            if is_bare(&format!("{path}.volumes[{index}]")) {
+                volume.empty_dir = Some(EmptyDirVolumeSource::default());
+            }
+        }
     }
 
     /// The claims that a `StatefulSet` makes for its first Pod.
@@ -167,10 +188,13 @@ impl Written {
             }
         };
         pod.metadata.namespace = Some(namespace.clone());
+        let mut mounted = BTreeMap::new();
         if let Some(spec) = &mut pod.spec {
-            claim_templates.iter().for_each(|template| mount_claim(spec, template, &name));
+            for (position, template) in claim_templates.iter().enumerate() {
+                mounted.insert(mount_claim(spec, template, &name), position);
+            }
         }
-        Workload { kind, namespace, name, pod, fields: Some(fields) }
+        Workload { kind, namespace, name, pod, fields: Some(fields.with_claim_templates(mounted)) }
     }
 }
 
@@ -198,13 +222,19 @@ fn claim_name(template: &PersistentVolumeClaim, set: &str) -> String {
     format!("{}-{set}-0", template.metadata.name.as_deref().unwrap_or_default())
 }
 
-/// Gives the Pod a volume of the claim; it takes the place of a volume of the same name.
-fn mount_claim(spec: &mut PodSpec, template: &PersistentVolumeClaim, set: &str) {
+/// Gives the Pod a volume of the claim; it takes the place of a volume of the same name, else the last one, so that the
+/// others stay where they were written. Returns its position.
+fn mount_claim(spec: &mut PodSpec, template: &PersistentVolumeClaim, set: &str) -> usize {
     let name = template.metadata.name.clone().unwrap_or_default();
     let source = PersistentVolumeClaimVolumeSource { claim_name: claim_name(template, set), read_only: None };
     let volumes = spec.volumes.get_or_insert_default();
-    volumes.retain(|volume| volume.name != name);
-    volumes.push(Volume { name, persistent_volume_claim: Some(source), ..Volume::default() });
+    let position = volumes.iter().position(|volume| volume.name == name).unwrap_or(volumes.len());
+    let volume = Volume { name, persistent_volume_claim: Some(source), ..Volume::default() };
+    match volumes.get_mut(position) {
+        Some(overridden) => *overridden = volume,
+        None => volumes.push(volume),
+    }
+    position
 }
 
 impl From<Pod> for Written {

@@ -124,9 +124,12 @@ kinds! {
     /// The claim of a generic ephemeral volume was not made for this Pod.
     PersistentVolumeClaimNotOwned: Volumes, Cluster,
         "delete or rename the PersistentVolumeClaim that stands in the way of the Pod's own";
+    /// The claim that Kubernetes makes for a generic ephemeral volume has no volume, or is not made yet.
+    EphemeralVolumeNotBound: Volumes, Cluster,
+        "use emptyDir, or create a PersistentVolume that the claim can bind to; Kubernetes makes the claim itself";
     /// The claim is bound to a volume that does not exist.
     PersistentVolumeNotFound: Volumes, Cluster,
-        "restore the PersistentVolume, or delete the claim and create both anew";
+        "the PersistentVolume is missing from what was read; add it to the input, or restore it in the cluster";
     /// The claim is bound to a volume of a driver that microVMs do not have.
     UnsupportedCsiDriver: Volumes, Cluster,
         "use a PersistentVolume of the driver efs.csi.aws.com or of type nfs; block storage cannot be attached";
@@ -159,5 +162,6 @@ kinds! {
         "run the agent as a sidecar, and keep the DaemonSet off nodes with eks.amazonaws.com/compute-type: fargate";
     /// No node of the profile can meet the node selector or the required node affinity.
     UnsatisfiableNodeSelector: NodeSelector, Cluster,
-        "select only by zone, region, architecture amd64 or system linux, or add a subnet in the zone to the profile";
+        "select only by zone, region, amd64 or linux, or add a subnet in the zone to the profile; to keep the Pod off \
+         microVMs use the annotation eks.amazonaws.com/compute-type: ec2, not affinity";
 }

@@ -79,8 +79,12 @@ pub fn claim_names(pod: &Pod) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// Name of the claim that Kubernetes makes for a generic ephemeral volume: Pod's name, hyphen, volume's name.
-pub(super) fn ephemeral_claim_name(pod: &Pod, volume: &Volume) -> String {
-    format!("{}-{}", name_of(&pod.metadata), volume.name)
+///
+/// A Pod that a controller has yet to make has only the beginning of a name, which then stands for it.
+pub(crate) fn ephemeral_claim_name(pod: &Pod, volume: &Volume) -> String {
+    let generated = pod.metadata.generate_name.as_deref().map(|prefix| prefix.trim_end_matches('-'));
+    let name = pod.metadata.name.as_deref().or(generated).unwrap_or_default();
+    format!("{name}-{}", volume.name)
 }
 
 fn bound_volume(claim: &PersistentVolumeClaim) -> Option<&str> {

@@ -161,14 +161,19 @@ fn ephemeral_violation(pod: &Pod, index: usize, volume: &Volume, storage: &Stora
         let why = format!("PVC {name} was not created for the Pod");
         return Some(because(Kind::PersistentVolumeClaimNotOwned, volume, &why, field));
     }
-    claim_violation(volume, &name, storage.state(claim), field)
+    let violation = claim_violation(volume, &name, storage.state(claim), field)?;
+    // Nobody but Kubernetes makes this claim, so the advice to create it would lead astray.
+    let is_waiting =
+        matches!(violation.kind, Kind::PersistentVolumeClaimNotFound | Kind::PersistentVolumeClaimNotBound);
+    Some(Violation { kind: if is_waiting { Kind::EphemeralVolumeNotBound } else { violation.kind }, ..violation })
 }
 
 /// Whether the claim's controlling owner is the Pod; a claim of the same name made by somebody else is not to be used.
+/// A Pod that comes from a manifest has no uid yet, and its claim names none.
 fn is_made_for(claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
     let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
     let controller = owners.iter().find(|owner| owner.controller == Some(true));
-    controller.is_some_and(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref())
+    controller.is_some_and(|owner| owner.kind == "Pod" && owner.uid == pod.metadata.uid.as_deref().unwrap_or_default())
 }
 
 fn because(kind: Kind, volume: &Volume, why: &str, field: String) -> Violation {

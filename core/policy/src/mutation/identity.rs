@@ -4,7 +4,7 @@
 //! accounts. What a Pod already has is left alone, so that this and another identity webhook may both run. Ephemeral
 //! containers join a running Pod and are not in a Pod that is created.
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use monopod_api::names;
 use serde_json::{Value, json};
@@ -74,6 +74,18 @@ struct Identity<'a> {
     skipped: Vec<&'a str>,
 }
 
+/// Name of the `ServiceAccount` that a Pod runs under: the one that it names, else the one in the deprecated field
+/// `serviceAccount`, else `default`, as the API server fills it in.
+pub fn service_account_name(pod: &Pod) -> &str {
+    let names = pod.spec.iter().flat_map(|spec| [&spec.service_account_name, &spec.service_account]);
+    names.flatten().map(String::as_str).find(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// The IAM role that a `ServiceAccount` gives to its Pods; an empty annotation counts as none.
+pub fn role_arn(service_account: &ServiceAccount) -> Option<&str> {
+    annotation(&service_account.metadata, names::ROLE_ARN)
+}
+
 /// Gives the Pod the identity of its `ServiceAccount`, if that is annotated with a role.
 pub(super) fn plan(
     metadata: &ObjectMeta,
@@ -82,7 +94,7 @@ pub(super) fn plan(
     settings: &IdentitySettings,
     edits: &mut Edits,
 ) {
-    let Some(identity) = Identity::read(metadata, &service_account.metadata, settings) else { return };
+    let Some(identity) = Identity::read(metadata, service_account, settings) else { return };
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
     for (list, containers) in [("initContainers", init_containers), ("containers", &spec.containers)] {
         for (index, container) in containers.iter().enumerate() {
@@ -98,8 +110,9 @@ pub(super) fn plan(
 }
 
 impl<'a> Identity<'a> {
-    fn read(pod: &'a ObjectMeta, service_account: &'a ObjectMeta, settings: &'a IdentitySettings) -> Option<Self> {
-        let role = annotation(service_account, names::ROLE_ARN)?;
+    fn read(pod: &'a ObjectMeta, account: &'a ServiceAccount, settings: &'a IdentitySettings) -> Option<Self> {
+        let role = role_arn(account)?;
+        let service_account = &account.metadata;
         let expiration = [pod, service_account].into_iter().find_map(token_expiration);
         let sts_regional_endpoints = annotation(service_account, names::STS_REGIONAL_ENDPOINTS).and_then(boolean);
         let skipped = annotation(pod, names::SKIP_CONTAINERS).unwrap_or_default();

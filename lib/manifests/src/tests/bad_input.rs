@@ -66,12 +66,27 @@ fn a_value_of_the_wrong_type_is_named_with_field_and_place() {
         (
             "a number for a text",
             &pod_with("workingDir: 7"),
-            "t.yaml:9:17: document 1: spec.containers[0].workingDir: invalid type: integer `7`, expected a string",
+            "t.yaml:9:17: document 1: spec.containers[0].workingDir: invalid type: integer `7`, expected a string; write it in quotes: \"7\"",
         ),
         (
             "a YAML 1.1 boolean for a text",
             &pod_with("env: [{name: TLS, value: yes}]"),
-            "t.yaml:9:30: document 1: spec.containers[0].env[0].value: invalid type: boolean `true`, expected a string",
+            "t.yaml:9:30: document 1: spec.containers[0].env[0].value: invalid type: boolean `true`, expected a string; write it in quotes: \"yes\"",
+        ),
+        (
+            "a YAML 1.1 boolean in the second document",
+            &format!("---\n---\n{}", pod_with("workingDir: off # not on")),
+            "t.yaml:11:17: document 2: spec.containers[0].workingDir: invalid type: boolean `false`, expected a string; write it in quotes: \"off\"",
+        ),
+        (
+            "a fraction as a label",
+            &pod_with("tty: true").replace("name: web\nspec", "name: web\n  labels: {version: 1.10}\nspec"),
+            "t.yaml:5:21: document 1: metadata.labels.version: invalid type: floating point `1.1`, expected a string; write it in quotes: \"1.10\"",
+        ),
+        (
+            "a boolean in JSON",
+            "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\",\n \"metadata\": {\"name\": \"m\"}, \"data\": {\"a\": true}}",
+            "t.yaml:2:43: document 1: data.a: invalid type: boolean `true`, expected a string; write it in quotes: \"true\"",
         ),
         (
             "a text for a number",
@@ -124,6 +139,31 @@ fn an_object_that_kubernetes_would_refuse_at_once_is_refused() {
             "apiVersion: v1\nkind: Deployment\nmetadata: {name: web}\n",
             "t.yaml:1:13: document 1: apiVersion: a Deployment is of apps/v1, not of v1",
         ),
+        (
+            "a kind that is not read, in another group",
+            "apiVersion: apps/v1\nkind: Service\nmetadata: {name: web}\n",
+            "t.yaml:1:13: document 1: apiVersion: a Service is of v1, not of apps/v1",
+        ),
+        (
+            "a kind in lower case",
+            "apiVersion: v1\nkind: pod\nmetadata: {name: web}\n",
+            "t.yaml:2:7: document 1: kind: there is no pod in v1; did you mean Pod?",
+        ),
+        (
+            "a kind with two letters swapped",
+            "apiVersion: apps/v1\nkind: Deploymnet\nmetadata: {name: web}\n",
+            "t.yaml:2:7: document 1: kind: there is no Deploymnet in apps/v1; did you mean Deployment?",
+        ),
+        (
+            "a misspelt kind in another group",
+            "apiVersion: apps/v1\nkind: cronjob\nmetadata: {name: web}\n",
+            "t.yaml:2:7: document 1: kind: there is no cronjob in apps/v1; did you mean CronJob of batch/v1?",
+        ),
+        (
+            "a kind of nobody",
+            "apiVersion: v1\nkind: Ingress\nmetadata: {name: web}\n",
+            "t.yaml:2:7: document 1: kind: there is no Ingress in v1; kinds of other groups need the API version of their group",
+        ),
     ]);
 }
 
@@ -162,6 +202,11 @@ fn an_object_of_ours_is_held_to_its_fields_and_its_rules() {
             "a sizing that we do not have",
             &profile("selectors: [{namespace: shop}]\n  sizing: Huge"),
             "t.yaml:7:11: document 1: spec.sizing: unknown variant `Huge`, expected `Fargate` or `Exact`",
+        ),
+        (
+            "a name that no object can have, in a namespace",
+            "apiVersion: monopod.dev/v1\nkind: Host\nmetadata: {name: Host_1, namespace: shop}\nspec: {zone: a}\n",
+            "t.yaml:3:18: document 1: metadata.name: A name is made of lower-case letters, digits, '-' and '.', with a letter or digit at the ends of every part.\nt.yaml:3:37: document 1: metadata.namespace: The object belongs to the cluster and to no namespace; leave the field out.",
         ),
         (
             "no spec",
@@ -215,7 +260,7 @@ fn an_error_in_a_list_is_named_from_the_entry_and_with_its_line() {
     check(&[(
         "a number as a name",
         list,
-        "t.yaml:9:13: document 1: spec.containers[0].name: invalid type: integer `7`, expected a string",
+        "t.yaml:9:13: document 1: spec.containers[0].name: invalid type: integer `7`, expected a string; write it in quotes: \"7\"",
     )]);
 }
 

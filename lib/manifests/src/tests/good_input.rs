@@ -3,7 +3,7 @@
 use crate::{Source, parse};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{good, pod_with};
+use super::{good, pod_with, warnings};
 use crate::{Workload, WorkloadKind};
 
 fn workloads(text: &str) -> Vec<Workload> {
@@ -71,6 +71,102 @@ fn a_stateful_set_brings_the_claims_of_its_first_pod() {
 }
 
 #[test]
+fn volumes_of_claim_templates_leave_the_others_in_place_and_are_found_where_they_were_written() {
+    let text = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web}\nspec:\n  volumeClaimTemplates:\n  - metadata: {name: new}\n  - metadata: {name: old}\n  template:\n    spec:\n      containers: [{name: c, image: i}]\n      volumes:\n      - {name: old, emptyDir: {}}\n      - {name: other, emptyDir: {}}\n";
+    let workload = &workloads(text)[0];
+    let volumes = workload.pod.spec.as_ref().unwrap().volumes.as_ref().unwrap();
+    let found = volumes.iter().enumerate().map(|(index, volume)| {
+        let origin = workload.origin_of(&format!("spec.volumes[{index}].persistentVolumeClaim")).unwrap();
+        (volume.name.as_str(), volume.persistent_volume_claim.is_some(), origin.line)
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [("old", true, 7), ("other", false, 13), ("new", true, 6)]);
+}
+
+#[test]
+fn a_volume_without_a_source_is_an_empty_dir_and_one_with_an_unknown_source_is_not() {
+    for (volume, is_empty_dir) in [
+        ("{name: v}", true),
+        ("{name: v, emptyDir: ~}", true),
+        ("{name: v, hostPath: ~}", true),
+        ("{name: v, quantumDisk: {}}", false),
+        ("{name: v, configMap: {name: m}}", false),
+    ] {
+        for text in [
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: w}}\nspec: {{containers: [{{name: c}}], volumes: [{volume}]}}\n"
+            ),
+            templated("CronJob", "batch/v1").replace("containers:", &format!("volumes: [{volume}], containers:")),
+        ] {
+            let volumes = only_pod(&text).spec.unwrap().volumes.unwrap();
+            assert_eq!(volumes[0].empty_dir.is_some(), is_empty_dir, "{text}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_namespace_is_the_default_one() {
+    let text = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: \"\"}\n";
+    let namespace = &good(text).persistent_volume_claims[0].object.metadata.namespace;
+    assert_eq!(namespace.as_deref(), Some("default"));
+    let text = pod_with("tty: true").replace("name: web\nspec", "name: web\n  namespace: ''\nspec");
+    assert_eq!(only_pod(&text).metadata.namespace.as_deref(), Some("default"));
+}
+
+#[test]
+fn a_null_in_a_map_counts_as_nothing_and_is_told() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  labels: {app: ~}\nspec:\n  nodeSelector: {disk: }\n  containers:\n  - name: web\n    image: i\n    resources: {requests: {cpu: null, memory: 1Gi}}\n";
+    let pod = only_pod(text);
+    assert_eq!(pod.metadata.labels.unwrap()["app"], "");
+    let spec = pod.spec.unwrap();
+    assert_eq!(spec.node_selector.unwrap()["disk"], "");
+    assert_eq!(spec.containers[0].resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0, "0");
+    let expected = "t.yaml:5:17: document 1 null at \"metadata.labels.app\" counts as \"\"\nt.yaml:7:22: document 1 null at \"spec.nodeSelector.disk\" counts as \"\"\nt.yaml:11:33: document 1 null at \"spec.containers[0].resources.requests.cpu\" counts as \"0\"";
+    assert_eq!(warnings(text), expected);
+}
+
+#[test]
+fn of_a_secret_only_the_keys_are_read() {
+    let rows = [
+        ("data: {a: aGk=}\nstringData: {b: hi}", ""),
+        ("data: {a: 'ENC[AES256_GCM,data:TOPSECRET]'}\nstringData: {b: ~}", ""),
+        (
+            "data: {a: TOPSECRET}\nstringData: {b: 314159}",
+            "t.yaml:5:17: document 1 the API server would refuse this: stringData.b: Invalid value: must be a text",
+        ),
+        (
+            "data: {a: [TOPSECRET], b: x}",
+            "t.yaml:4:11: document 1 the API server would refuse this: data.a: Invalid value: must be a text",
+        ),
+    ];
+    for (fields, told) in rows {
+        let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n{fields}\n");
+        let objects = good(&text);
+        let secret = &objects.secrets[0].object;
+        let data = secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.len()));
+        let texts = secret.string_data.iter().flatten().map(|(key, value)| (key.as_str(), value.len()));
+        assert_eq!(data.chain(texts).collect::<Vec<_>>(), [("a", 0), ("b", 0)], "{fields}");
+        assert_eq!(warnings(&text), told);
+        assert!(!format!("{objects:?}").contains("TOPSECRET"));
+    }
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: TOPSECRET\n";
+    let expected =
+        "t.yaml:4:7: document 1 the API server would refuse this: data: Invalid value: must be a map of texts";
+    assert_eq!(warnings(text), expected);
+}
+
+#[test]
+fn limit_ranges_and_runtime_classes_are_read() {
+    let objects = good(
+        "apiVersion: v1\nkind: LimitRange\nmetadata: {name: l}\nspec: {limits: [{type: Container, default: {cpu: 1}}]}\n---\napiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: r}\nhandler: h\noverhead: {podFixed: {memory: 1Mi}}\n",
+    );
+    let range = &objects.limit_ranges[0].object;
+    assert_eq!(range.metadata.namespace.as_deref(), Some("default"));
+    assert_eq!(range.spec.as_ref().unwrap().limits[0].default.as_ref().unwrap()["cpu"].0, "1");
+    assert_eq!(objects.runtime_classes[0].object.handler, "h");
+    assert_eq!(objects.warnings, []);
+}
+
+#[test]
 fn a_claim_in_the_input_stands_before_the_one_that_its_stateful_set_would_make() {
     let set = templated("StatefulSet", "apps/v1")
         .replace("spec: {template", "spec: {volumeClaimTemplates: [{metadata: {name: data}, spec: {}}], template");
@@ -107,26 +203,26 @@ fn anchors_and_merge_keys_work_within_a_document() {
 #[test]
 fn json_documents_follow_each_other_and_keep_their_lines() {
     let object = |name: &str| {
-        format!("{{\"apiVersion\": \"v1\",\n\t\"kind\": \"Namespace\", \"metadata\": {{\"name\": \"{name}\"}}}}\n")
+        format!("{{\"apiVersion\": \"v1\",\n\t\"kind\": \"ServiceAccount\", \"metadata\": {{\"name\": \"{name}\"}}}}\n")
     };
     let objects = good(&format!("{}{}", object("a"), object("b")));
-    let origins: Vec<String> = objects.namespaces.iter().map(|found| found.origin.to_string()).collect();
+    let origins: Vec<String> = objects.service_accounts.iter().map(|found| found.origin.to_string()).collect();
     assert_eq!(origins, ["t.yaml:1:1: document 1", "t.yaml:3:1: document 2"]);
 }
 
 #[test]
 fn documents_are_numbered_as_written_and_empty_ones_count() {
-    let text = "# a comment\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n# nothing\n--- # b\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n...\n";
+    let text = "# a comment\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n---\n# nothing\n--- # b\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: b}\n...\n";
     let objects = good(text);
-    let origins: Vec<String> = objects.namespaces.iter().map(|found| found.origin.to_string()).collect();
+    let origins: Vec<String> = objects.service_accounts.iter().map(|found| found.origin.to_string()).collect();
     assert_eq!(origins, ["t.yaml:3:1: document 1", "t.yaml:9:1: document 3"]);
 }
 
 #[test]
 fn lists_are_unrolled_and_entries_of_a_typed_list_take_its_kind() {
-    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n- apiVersion: v1\n  kind: ConfigMapList\n  items:\n  - {metadata: {name: b}, data: {k: v}}\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n- apiVersion: v1\n  kind: ConfigMapList\n  items:\n  - {metadata: {name: b}, data: {k: v}}\n";
     let objects = good(list);
-    assert_eq!(objects.namespaces.len(), 1);
+    assert_eq!(objects.service_accounts.len(), 1);
     assert_eq!(objects.config_maps[0].object.metadata.name.as_deref(), Some("b"));
     assert_eq!(objects.config_maps[0].origin.line, 8);
 }
@@ -152,9 +248,7 @@ fn unknown_fields_of_kubernetes_kinds_are_warnings_that_name_the_path() {
         ("workingDir: ~", ""),
         ("resources: {}", ""),
     ] {
-        let warnings = good(&pod_with(line)).warnings;
-        let texts: Vec<String> = warnings.iter().map(|found| format!("{} {}", found.origin, found.message)).collect();
-        assert_eq!(texts.join("\n"), expected, "{line}");
+        assert_eq!(warnings(&pod_with(line)), expected, "{line}");
     }
 }
 
@@ -162,7 +256,7 @@ fn unknown_fields_of_kubernetes_kinds_are_warnings_that_name_the_path() {
 fn objects_of_ours_are_read_and_their_status_may_be_newer_than_we_are() {
     let text = "apiVersion: monopod.dev/v1\nkind: FargateProfile\nmetadata: {name: web}\nspec: {selectors: [{namespace: shop}]}\nstatus: {phase: ACTIVE, fromTheFuture: 1}\n---\napiVersion: monopod.dev/v1\nkind: Subnet\nmetadata: {name: a}\nspec: {cidr: 10.0.0.0/16, zone: z, private: true}\n---\napiVersion: monopod.dev/v1\nkind: Host\nmetadata: {name: h}\nspec: {zone: z}\n";
     let objects = good(text);
-    assert_eq!((objects.profiles.len(), objects.subnets.len(), objects.hosts.len()), (1, 1, 1));
+    assert_eq!((objects.profiles.len(), objects.subnets.len()), (1, 1));
     assert_eq!(objects.warnings, []);
 }
 

@@ -71,7 +71,7 @@ fn whole_pod() -> Vec<Feature> {
             json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }),
             Kind::PersistentVolumeClaimNotFound,
         ),
-        feature("volumes", json!({ "name": "v", "ephemeral": {} }), Kind::PersistentVolumeClaimNotFound),
+        feature("volumes", json!({ "name": "v", "ephemeral": {} }), Kind::EphemeralVolumeNotBound),
         feature("volumes", json!({ "name": "v", "emptyDir": {} }), None),
         feature("hostIPC", json!(false), None),
         feature("tolerations", json!({ "operator": "Exists" }), None),

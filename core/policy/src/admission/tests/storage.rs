@@ -74,9 +74,11 @@ fn a_claim_of_the_same_name_in_another_namespace_does_not_count() {
 #[test]
 fn a_generic_ephemeral_volume_stands_and_falls_with_its_claim() {
     let pv = [volume("pv", "web-data", efs())];
+    let unbound = PersistentVolumeClaim { status: None, ..ephemeral_claim("web-uid") };
     let rows = [
         ("bound and the Pod's own", Some(ephemeral_claim("web-uid")), None),
-        ("not made yet", None, Some(Kind::PersistentVolumeClaimNotFound)),
+        ("not made yet", None, Some(Kind::EphemeralVolumeNotBound)),
+        ("not bound yet", Some(unbound), Some(Kind::EphemeralVolumeNotBound)),
         ("made for an earlier Pod", Some(ephemeral_claim("old-uid")), Some(Kind::PersistentVolumeClaimNotOwned)),
         ("made by a person", Some(claim("web-data", "Bound", Some("pv"))), Some(Kind::PersistentVolumeClaimNotOwned)),
     ];

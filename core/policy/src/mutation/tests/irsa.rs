@@ -3,7 +3,7 @@
 use monopod_types::ProfileName;
 use serde_json::{Value, json};
 
-use super::super::{IdentitySettings, TokenExpiration, plan};
+use super::super::{IdentitySettings, TokenExpiration, plan, role_arn, service_account_name};
 use super::{ROLE, annotated, in_region, mutated, pod, service_account};
 
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
@@ -235,4 +235,26 @@ fn never_two_volumes_or_mounts_of_the_same_name_or_path() {
         assert_eq!(after["spec"]["containers"][0]["volumeMounts"], json!([mount]), "{fact}");
         assert_eq!(after["spec"]["volumes"], spec["volumes"], "{fact}");
     }
+}
+
+#[test]
+fn the_service_account_of_a_pod_is_named_in_either_field_or_is_default() {
+    let rows = [
+        (json!({ "serviceAccountName": "robot", "serviceAccount": "old", "containers": [] }), "robot"),
+        (json!({ "serviceAccount": "old", "containers": [] }), "old"),
+        (json!({ "serviceAccountName": "", "serviceAccount": "old", "containers": [] }), "old"),
+        (json!({ "serviceAccountName": "", "containers": [] }), "default"),
+        (json!({ "containers": [] }), "default"),
+    ];
+    for (spec, name) in rows {
+        assert_eq!(service_account_name(&pod(&spec)), name, "{spec}");
+    }
+}
+
+#[test]
+fn an_empty_role_is_no_role() {
+    for (value, role) in [(ROLE, Some(ROLE)), ("", None), ("  ", None)] {
+        assert_eq!(role_arn(&service_account(&[(ROLE_ARN, value)])), role, "{value:?}");
+    }
+    assert_eq!(role_arn(&service_account(&[])), None);
 }

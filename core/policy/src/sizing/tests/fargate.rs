@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use monopod_api::Sizing;
 use monopod_types::{GiB, MiB, MilliCpu};
 
 use super::{amounts, asks, container, fargate, pod, pod_that_asks, provisioned};
 use crate::sizing::combinations::{COMBINATIONS, LARGEST};
-use crate::sizing::{Shape, SizingError};
+use crate::sizing::{Shape, SizingError, SizingSettings, problems, size};
 
 fn memories_in_gb(cpu: MilliCpu) -> Vec<f64> {
     let gb = |memory: MiB| f64::from(u32::try_from(memory.0).unwrap()) / 1024.0;
@@ -146,6 +147,32 @@ fn advice_on_a_pod_that_is_too_large_has_the_figures() {
         "the Pod needs 17 vCPU and 4.25 GiB with what its microVM itself takes, the largest size has 16 vCPU and 120 GiB; \
          lower the requests or split the Pod"
     );
+}
+
+#[test]
+fn an_absurd_amount_of_cpu_is_told_as_it_is_and_not_a_thousandth_of_it() {
+    for (cpu, told) in [("1P", "1000000000000000 vCPU"), ("1E", "more than 18446744073709551.615 vCPU")] {
+        let advice = fargate(&pod_that_asks(&format!("cpu={cpu}"))).unwrap_err().advice();
+        assert!(advice.starts_with(&format!("the Pod needs {told} and ")), "{cpu}: {advice}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_too_large_in_memory_and_in_disk_is_told_both() {
+    let reasons = |requests: &str, mode| {
+        let pod = pod_that_asks(requests);
+        let found = problems(&pod, mode, &SizingSettings::default());
+        assert_eq!(found.first(), size(&pod, mode, &SizingSettings::default()).err().as_ref(), "{requests}");
+        found.iter().map(SizingError::reason).collect::<Vec<_>>()
+    };
+    let (large, disk) = ("POD_CPU_MEM_EXCEEDS_MAX_FARGATE_SIZE", "POD_EPHEMERAL_STORAGE_EXCEEDS_MAX_FARGATE_SIZE");
+    for mode in [Sizing::Fargate, Sizing::Exact] {
+        assert_eq!(reasons("cpu=17 ephemeral-storage=1Ti", mode), [large, disk]);
+        assert_eq!(reasons("cpu=1 ephemeral-storage=1Ti", mode), [disk]);
+        assert_eq!(reasons("memory=1Ti", mode), [large]);
+        assert_eq!(reasons("cpu=1", mode), [""; 0]);
+        assert_eq!(reasons("cpu=x ephemeral-storage=1Ti", mode), ["POD_RESOURCE_QUANTITY_INVALID"]);
+    }
 }
 
 #[test]
