@@ -159,10 +159,10 @@ fn bad_input_is_told_with_file_line_document_and_field() {
 
 #[test]
 fn odd_input_is_explained_with_warnings_and_notes_on_standard_error() {
-    let service = "apiVersion: v1\nkind: Servce\nmetadata: {name: web}\n";
-    let input = PROFILE.to_owned() + &pod("web", "{containers: [{name: web, imag: x}]}") + service;
+    let service = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\n";
+    let input = PROFILE.to_owned() + &pod("web", "{containers: [{name: web, image: web:1, imag: x}]}") + service;
     let output = explain(&["-f", "-"], &input);
-    let expected = "note: 1 object of a kind that plays no part: v1 Servce\nwarning: <stdin>:9:39: document 2: unknown field \"spec.containers[0].imag\"\n";
+    let expected = "note: 1 object of a kind that plays no part: networking.k8s.io/v1 Ingress\nwarning: <stdin>:9:39: document 2: unknown field \"spec.containers[0].imag\"\n";
     assert_eq!((stderr(&output).as_str(), output.status.code()), (expected, Some(0)));
 }
 
@@ -184,7 +184,7 @@ fn colour_is_for_terminals_and_can_be_forced_and_forbidden() {
 
 #[test]
 fn a_reader_that_has_read_enough_is_no_error() {
-    let input = PROFILE.to_owned() + &pod("web", "{containers: [{name: web}]}");
+    let input = PROFILE.to_owned() + &pod("web", "{containers: [{name: web, image: web:1}]}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_monopod"));
     command.args(["explain", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

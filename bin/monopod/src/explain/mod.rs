@@ -12,11 +12,12 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use monopod_api::names::ROLE_ARN;
 use monopod_manifests::{IgnoredObject, Input, Located, ManifestError, ManifestErrors, Objects, Workload, parse, read};
 use monopod_policy::admission::Storage;
-use monopod_policy::binding::bind_new_claims;
+use monopod_policy::binding::{add_ephemeral_claims, bind_new_claims};
 use monopod_policy::decision::{Decision, Snapshot, decide};
+use monopod_policy::defaults::{self, Defaults};
+use monopod_policy::mutation::{role_arn, service_account_name};
 use monopod_policy::profile::{CompileError, WithoutPhase};
 use monopod_policy::references::Keys;
 use monopod_policy::sizing::{QuantityProblem, SizingError};
@@ -29,7 +30,7 @@ use text::Text;
 ///
 /// Reads Pods and everything that makes Pods (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
 /// ReplicationController). FargateProfiles, Subnets, PersistentVolumeClaims, PersistentVolumes, ServiceAccounts,
-/// ConfigMaps and Secrets in the same input are used for the answers.
+/// ConfigMaps, Secrets, LimitRanges and RuntimeClasses in the same input are used for the answers.
 ///
 /// Exit code: 0 when every Pod is taken by a profile and supported, 1 when one is not, 2 when the input is bad.
 #[derive(Debug, clap::Args)]
@@ -121,14 +122,19 @@ fn report(objects: &Objects) -> Result<Report, ExplainError> {
     }
     let volumes: Vec<_> = objects.persistent_volumes.iter().map(|volume| volume.object.clone()).collect();
     let mut claims: Vec<_> = objects.persistent_volume_claims.iter().map(|claim| claim.object.clone()).collect();
+    add_ephemeral_claims(&mut claims, objects.workloads.iter().map(|workload| &workload.object.pod));
     bind_new_claims(&mut claims, &volumes);
     let profiles = objects.profiles.iter().map(|profile| &profile.object);
     let subnets: Vec<_> = objects.subnets.iter().map(|subnet| subnet.object.clone()).collect();
     let snapshot =
         Snapshot::new(profiles, WithoutPhase::Active, &subnets)?.with_storage(Storage::new(&claims, &volumes));
     let (mut pods, mut unusable) = (Vec::new(), Vec::new());
+    let limit_ranges = objects.limit_ranges.iter().map(|range| &range.object);
+    let runtime_classes = objects.runtime_classes.iter().map(|class| &class.object);
+    let cluster = Defaults::new(limit_ranges, runtime_classes);
     for workload in &objects.workloads {
-        let decision = decide(&workload.object.pod, &snapshot);
+        let pod = defaults::apply(&workload.object.pod, &cluster);
+        let decision = decide(&pod, &snapshot);
         match &decision.size {
             Err(SizingError::Quantity { field, value, problem }) => {
                 unusable.push(unusable_amount(workload, field, value, problem));
@@ -176,13 +182,12 @@ fn warnings(objects: &Objects) -> Vec<String> {
 
 /// The role that the Pod's ServiceAccount gives it, where that is in the input.
 fn role<'a>(workload: &Workload, objects: &'a Objects) -> Option<&'a str> {
-    let name = workload.pod.spec.as_ref()?.service_account_name.as_deref().unwrap_or("default");
+    let name = service_account_name(&workload.pod);
     let is_it = |account: &&ServiceAccount| {
         account.metadata.name.as_deref() == Some(name)
             && account.metadata.namespace.as_deref() == Some(&workload.namespace)
     };
-    let account = objects.service_accounts.iter().map(|account| &account.object).find(is_it)?;
-    account.metadata.annotations.as_ref()?.get(ROLE_ARN).map(String::as_str)
+    objects.service_accounts.iter().map(|account| &account.object).find(is_it).and_then(role_arn)
 }
 
 /// Says which objects played no part, so that a misspelt kind does not go unnoticed.
