@@ -17,6 +17,9 @@ fuzz_target!(|text: &str| {
 fn read(text: &str) -> Option<Quantity> {
     let quantity: Quantity = text.parse().ok()?;
     check_rounding(quantity);
+    // Blanks around it do not count, as the API server trims them.
+    let text = text.trim();
+    assert_eq!(text.parse(), Ok(quantity), "blanks change nothing");
     if let Some(whole) = plain_number(text) {
         assert_eq!(quantity.to_bytes(), Bytes(whole), "a plain number is itself");
     }
