@@ -162,7 +162,7 @@ fn odd_input_is_explained_with_warnings_and_notes_on_standard_error() {
     let service = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\n";
     let input = PROFILE.to_owned() + &pod("web", "{containers: [{name: web, image: web:1, imag: x}]}") + service;
     let output = explain(&["-f", "-"], &input);
-    let expected = "note: 1 object of a kind that plays no part: networking.k8s.io/v1 Ingress\nwarning: <stdin>:9:39: document 2: unknown field \"spec.containers[0].imag\"\n";
+    let expected = "note: 1 object of a kind that plays no part: networking.k8s.io/v1 Ingress\nwarning: <stdin>:9:53: document 2: unknown field \"spec.containers[0].imag\"\n";
     assert_eq!((stderr(&output).as_str(), output.status.code()), (expected, Some(0)));
 }
 
