@@ -1,0 +1,1 @@
+//! The kubelet's decisions about one Pod: run plan, volumes, restarts, probes, status.

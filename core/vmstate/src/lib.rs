@@ -1,0 +1,1 @@
+//! The life of one VM as a pure state machine.

@@ -1,0 +1,1 @@
+//! The guest agent over a byte stream, with deadlines.

@@ -1,0 +1,1 @@
+//! Addresses, taps, routes, NAT and filters of the microVMs of one host.

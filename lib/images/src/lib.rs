@@ -1,0 +1,1 @@
+//! Container images: pull, verify, unpack, one read-only erofs disk each, cache.

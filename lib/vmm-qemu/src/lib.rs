@@ -1,0 +1,1 @@
+//! QEMU behind the `Vmm` trait: arguments, QMP, jail, templates, accelerator probe.

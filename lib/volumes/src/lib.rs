@@ -1,0 +1,1 @@
+//! Scratch disks of Pods.

@@ -1,0 +1,1 @@
+//! What tests share: fakes behind the seams, images, registries, network namespaces.
