@@ -1,65 +1,42 @@
 //! The seam behind which microVMs are made: the [`Vmm`] trait, what a VM is asked to be, and the handle of one.
 //!
 //! `lib/vmm-qemu` is the implementation for machines, the fake of `tests/testkit` the one for tests without guests.
-//! The host daemon is the caller. One task owns each VM and steps `core/vmstate`; a [`Vm`] is a handle that sends to it.
+//! The host daemon is the caller. One task owns each VM and steps `core/vmstate` ([`own`]); it drives a [`Driver`], which
+//! is all that an implementation writes. A [`Vm`] is a handle that sends to the task.
+
+#[cfg(feature = "contract")]
+pub mod contract;
+mod error;
+mod spec;
+mod task;
 
 use std::fmt::Debug;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use monopod_types::{MiB, MilliCpu};
+use monopod_types::MiB;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Name of a VM on its host: the UID of its Pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VmId(String);
-
-/// What a VM is asked to be.
-#[derive(Debug)]
-pub struct VmSpec {
-    /// Its name.
-    pub id: VmId,
-    /// CPU time it may use; the guest has this many CPUs, rounded up.
-    pub cpu: MilliCpu,
-    /// Memory of the guest.
-    pub memory: MiB,
-    /// The open tap of its network card; without one it has a card without a cable.
-    pub tap: Option<OwnedFd>,
-    /// Disks that it has from its first instruction on.
-    pub disks: Vec<Disk>,
-}
-
-/// A block device of a VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// By which the guest finds it; unique in the VM; at most 36 letters, digits and `-`.
-    pub serial: String,
-    /// A raw image.
-    pub path: PathBuf,
-    /// The guest cannot write to it; such a file may be shared by many VMs.
-    pub read_only: bool,
-}
-
-/// How long one part of a start took.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
-    /// Such as `process`, `load`, `disks`.
-    pub name: &'static str,
-    /// How long it took.
-    pub took: Duration,
-}
+pub use crate::error::{Retry, VmError};
+pub use crate::spec::{Disk, MAX_SERIAL, Stage, VmId, VmSpec};
+pub use crate::task::{Driver, Life, OwnedVm, Starting, own};
 
 /// Makes VMs.
 #[async_trait]
 pub trait Vmm: Debug + Send + Sync + 'static {
-    /// Starts a VM; returns when its agent's channel can be connected to.
+    /// Starts a VM; returns when its agent's channel can be connected to. When the future is dropped before, the VM is
+    /// ended and taken away behind the caller's back; [`Vmm::kill`] waits for that.
     ///
     /// # Errors
     /// When it cannot be started; nothing of it is left then.
     async fn start(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, VmError>;
+
+    /// Ends the VM of that name, also one that is being started; returns when nothing is left of it. Not an error when
+    /// there is none.
+    ///
+    /// # Errors
+    /// When it could not be ended.
+    async fn kill(&self, id: &VmId) -> Result<(), VmError>;
 
     /// VMs that an earlier life of this daemon left running: handles for those that still do. What is left of VMs that
     /// have ended is removed.
@@ -80,19 +57,41 @@ pub trait Vmm: Debug + Send + Sync + 'static {
 pub trait Vm: Debug + Send + Sync + 'static {
     /// Its name.
     fn id(&self) -> &VmId;
+
     /// What its start was made of, in order.
     fn stages(&self) -> Vec<Stage>;
+
     /// Connects to the byte stream of its agent; an earlier connection must be closed first.
+    ///
+    /// # Errors
+    /// [`VmError::Gone`] when it has ended, else when the channel cannot be opened.
     async fn connect(&self) -> Result<Box<dyn ByteStream>, VmError>;
+
     /// Adds a disk.
+    ///
+    /// # Errors
+    /// When the disk has no use (its serial is taken or malformed, its file cannot be opened) or the VM has ended.
     async fn attach(&self, disk: Disk) -> Result<(), VmError>;
+
     /// Takes a disk away, after the guest has let go of it.
+    ///
+    /// # Errors
+    /// When there is no such disk, the guest does not let go of it in time, or the VM has ended.
     async fn detach(&self, serial: &str) -> Result<(), VmError>;
+
     /// Ends it at once; returns when nothing is left of it. Not an error when it has ended already.
+    ///
+    /// # Errors
+    /// When it could not be ended.
     async fn kill(&self) -> Result<(), VmError>;
+
     /// Waits for its end, however it comes; returns at once, and the same, ever after.
     async fn wait(&self) -> VmExit;
+
     /// Memory that it costs this machine beyond the guest's own.
+    ///
+    /// # Errors
+    /// When it has ended, or cannot be asked.
     async fn overhead(&self) -> Result<MiB, VmError>;
 }
 
@@ -113,8 +112,26 @@ pub enum VmExit {
     VmmDied(String),
 }
 
-/// Why something about a VM failed.
-#[derive(Debug, thiserror::Error)]
-pub enum VmError {
-    // The implementation of lib/vmm replaces this sketch.
+impl VmExit {
+    /// For events, conditions and metric labels.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PoweredOff => "PoweredOff",
+            Self::Killed => "Killed",
+            Self::Panicked(_) => "GuestPanicked",
+            Self::VmmDied(_) => "VmmDied",
+        }
+    }
+}
+
+impl std::fmt::Display for VmExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PoweredOff => f.write_str("the microVM powered itself off"),
+            Self::Killed => f.write_str("the microVM was ended"),
+            Self::Panicked(words) => write!(f, "the microVM's kernel gave up: {words}"),
+            Self::VmmDied(how) => write!(f, "the microVM's process ended: {how}"),
+        }
+    }
 }

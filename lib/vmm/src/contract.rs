@@ -1,0 +1,1 @@
+//! What every [`Vmm`](crate::Vmm) must do, as checks that any implementation can be put through.
