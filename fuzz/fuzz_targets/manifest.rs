@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use monopod_api::{FargateProfile, FargateProfileSpec, Selector, Sizing};
-use monopod_manifests::{Objects, Source, parse};
+use monopod_manifests::{Objects, Purpose, Source, parse};
 use monopod_policy::admission::Storage;
 use monopod_policy::decision::{Decision, Outcome, Snapshot, decide};
 use monopod_policy::mutation::{self, IdentitySettings};
@@ -17,7 +17,7 @@ use monopod_types::ProfileName;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(source) = Source::new("fuzz.yaml", bytes.to_vec()) else { return };
-    match parse(&[source]) {
+    match parse(&[source], Purpose::Decide) {
         Err(errors) => check_errors(&errors.to_string()),
         Ok(objects) => {
             let written: Vec<_> = objects.profiles.iter().map(|profile| profile.object.clone()).collect();

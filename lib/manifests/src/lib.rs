@@ -23,7 +23,7 @@ mod typed;
 mod workload;
 
 pub use error::{ManifestError, ManifestErrors, printable};
-pub use objects::{IgnoredObject, Located, Objects, Warning, parse};
+pub use objects::{IgnoredObject, Located, Objects, Purpose, Warning, parse};
 pub use origin::{Fields, Origin};
 pub use source::{Input, MAX_SOURCE_BYTES, Source, read};
 pub use workload::{Workload, WorkloadKind};

@@ -1,7 +1,7 @@
 //! The snapshot that decisions are made from.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, LimitRange, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
+    ConfigMap, LimitRange, PersistentVolume, PersistentVolumeClaim, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use monopod_api::{FargateProfile, Subnet};
@@ -51,12 +51,14 @@ pub struct Objects {
     pub workloads: Vec<Located<Workload>>,
     /// `v1` `ConfigMap`.
     pub config_maps: Vec<Located<ConfigMap>>,
-    /// `v1` Secret, with its keys; the values are never read.
+    /// `v1` Secret, with its keys; the values are read for [`Purpose::Run`] only.
     pub secrets: Vec<Located<Secret>>,
     /// `v1` `PersistentVolumeClaim`, and those that `StatefulSet`s make for their first Pods.
     pub persistent_volume_claims: Vec<Located<PersistentVolumeClaim>>,
     /// `v1` `PersistentVolume`.
     pub persistent_volumes: Vec<Located<PersistentVolume>>,
+    /// `v1` Service; read for [`Purpose::Run`] only.
+    pub services: Vec<Located<Service>>,
     /// `v1` `ServiceAccount`.
     pub service_accounts: Vec<Located<ServiceAccount>>,
     /// `v1` `LimitRange`.
@@ -73,12 +75,22 @@ pub struct Objects {
     pub warnings: Vec<Warning>,
 }
 
+/// What manifests are read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Decisions about Pods: nothing is read that no decision depends on, least of all the values of Secrets.
+    #[default]
+    Decide,
+    /// Running a Pod: values of Secrets and Services are read, too.
+    Run,
+}
+
 /// Reads all documents of all sources.
 ///
 /// # Errors
 /// Everything that is wrong with the input, in its order.
-pub fn parse(sources: &[Source]) -> Result<Objects, ManifestErrors> {
-    let mut reader = Reader::default();
+pub fn parse(sources: &[Source], purpose: Purpose) -> Result<Objects, ManifestErrors> {
+    let mut reader = Reader::new(purpose);
     for source in sources {
         for document in documents(&source.text) {
             reader.document(&source.file, &document);

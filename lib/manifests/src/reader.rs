@@ -18,7 +18,7 @@ use crate::document::Document;
 use crate::error::{ManifestError, ManifestErrors, printable};
 use crate::kinds;
 use crate::nulls;
-use crate::objects::{IgnoredObject, Located, Objects, Warning};
+use crate::objects::{IgnoredObject, Located, Objects, Purpose, Warning};
 use crate::origin::{Fields, Origin};
 use crate::path::{FieldPath, Step};
 use crate::sanity::{self, Refusal};
@@ -50,6 +50,7 @@ enum Scope {
 /// What has been read so far.
 #[derive(Default)]
 pub(crate) struct Reader {
+    purpose: Purpose,
     objects: Objects,
     errors: Vec<ManifestError>,
     seen: BTreeMap<String, Origin>,
@@ -94,6 +95,10 @@ impl Item<'_> {
 }
 
 impl Reader {
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self { purpose, ..Self::default() }
+    }
+
     /// Takes all objects of a document.
     pub(crate) fn document(&mut self, file: &Arc<str>, document: &Document<'_>) {
         match Tree::read(document) {
@@ -160,6 +165,9 @@ impl Reader {
                 self.keep(item, Namespaced, |objects| &mut objects.persistent_volume_claims);
             }
             ("v1", "PersistentVolume") => self.keep(item, Cluster, |objects| &mut objects.persistent_volumes),
+            ("v1", "Service") if self.purpose == Purpose::Run => {
+                self.keep(item, Namespaced, |objects| &mut objects.services)
+            }
             ("v1", "ServiceAccount") => self.keep(item, Namespaced, |objects| &mut objects.service_accounts),
             ("v1", "LimitRange") => self.keep(item, Namespaced, |objects| &mut objects.limit_ranges),
             ("node.k8s.io/v1", "RuntimeClass") => self.keep(item, Cluster, |objects| &mut objects.runtime_classes),
@@ -259,11 +267,17 @@ impl Reader {
         (named && self.errors.len() == before).then(|| Located { origin: item.origin(), object })
     }
 
-    /// The object as the API server decodes it. Values of Secrets stay behind.
+    /// The object as the API server decodes it. Values of Secrets stay behind, unless they were asked for.
     fn kubernetes_value(&mut self, item: Item<'_>) -> Value {
         let mut value = item.tree.to_json();
         if (item.api_version, item.kind) == ("v1", "Secret") {
-            self.warn_of_refusals(item, &secret::forget_values(&mut value));
+            match self.purpose {
+                Purpose::Decide => self.warn_of_refusals(item, &secret::forget_values(&mut value)),
+                Purpose::Run => {
+                    let wrong = secret::fold_texts(&mut value);
+                    self.errors.extend(wrong.iter().map(|refusal| item.field_error(&refusal.field, &*refusal.message)));
+                }
+            }
         }
         let mut nulls = nulls::fill(&mut value);
         nulls.sort_by_key(|null| item.tree.place_of(&null.field));

@@ -6,7 +6,7 @@ mod good_input;
 mod hostile_input;
 mod refused_input;
 
-use crate::{Objects, Source, parse};
+use crate::{Objects, Purpose, Source, parse};
 
 /// A source called `t.yaml`.
 fn source(text: &str) -> Source {
@@ -14,7 +14,7 @@ fn source(text: &str) -> Source {
 }
 
 fn good(text: &str) -> Objects {
-    parse(&[source(text)]).unwrap()
+    parse(&[source(text)], Purpose::Decide).unwrap()
 }
 
 /// All warnings of a text that has no errors, one per line.
@@ -26,7 +26,7 @@ fn warnings(text: &str) -> String {
 
 /// All errors of a text, one per line.
 fn errors(text: &str) -> String {
-    parse(&[source(text)]).unwrap_err().to_string()
+    parse(&[source(text)], Purpose::Decide).unwrap_err().to_string()
 }
 
 /// A Pod with a line of YAML more in its container.

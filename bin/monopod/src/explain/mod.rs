@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use monopod_manifests::{IgnoredObject, Input, Located, ManifestError, ManifestErrors, Objects, Workload, parse, read};
+use monopod_manifests::{
+    IgnoredObject, Input, Located, ManifestError, ManifestErrors, Objects, Purpose, Workload, parse, read,
+};
 use monopod_policy::admission::Storage;
 use monopod_policy::binding::{add_ephemeral_claims, bind_new_claims};
 use monopod_policy::decision::{Decision, Snapshot, decide};
@@ -100,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
 fn explain(arguments: &Arguments) -> Result<bool, ExplainError> {
     let named = arguments.profiles.iter().chain(&arguments.filenames);
     let inputs: Vec<Input> = named.map(|path| input(path.clone(), arguments.recursive)).collect();
-    let objects = parse(&read(&inputs)?)?;
+    let objects = parse(&read(&inputs)?, Purpose::Decide)?;
     tell_ignored(&objects.ignored);
     let report = report(&objects)?;
     match print(&report, arguments.output) {

@@ -1,6 +1,6 @@
 //! What is read, and as what.
 
-use crate::{Source, parse};
+use crate::{Purpose, Source, parse};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{good, pod_with, warnings};
@@ -270,7 +270,7 @@ fn two_pods_of_one_generate_name_are_two_pods() {
 fn a_field_of_a_pod_is_found_where_it_was_written_in_the_object_that_makes_it() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    metadata:\n      labels: {a.b/c: d}\n    spec:\n      containers:\n        - name: web\n          resources:\n            limits: {cpu: 1}\n";
     let source = Source::new("web.yaml", text.as_bytes().to_vec()).unwrap();
-    let objects = parse(&[source]).unwrap();
+    let objects = parse(&[source], Purpose::Decide).unwrap();
     let workload = &objects.workloads[0].object;
     for (field, line) in [
         ("spec.containers[0].resources.limits[cpu]", 12),

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 
 use super::errors;
-use crate::{Source, parse};
+use crate::{Purpose, Source, parse};
 
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         if let Ok(source) = Source::new("t.yaml", bytes) {
-            let _ = parse(&[source]);
+            let _ = parse(&[source], Purpose::Decide);
         }
     }
 
@@ -17,7 +17,7 @@ proptest! {
     #[test]
     fn arbitrary_pieces_of_manifests_never_panic(pieces in proptest::collection::vec(piece(), 0..40)) {
         let source = Source::new("t.yaml", pieces.concat().into_bytes()).unwrap();
-        let _ = parse(&[source]);
+        let _ = parse(&[source], Purpose::Decide);
     }
 
     #[test]
