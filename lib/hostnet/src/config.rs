@@ -1,0 +1,87 @@
+//! What the platform team may set about a host's network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+
+/// A host's network for microVMs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NetConfig {
+    /// Addresses for Pods. Of large blocks, the first 4,096 usable addresses count.
+    pub blocks: Vec<Ipv4Net>,
+    /// IPv6 addresses for Pods, as many at least; without it guests have no IPv6 at all.
+    pub block6: Option<Ipv6Net>,
+    /// Let guests reach the outside under the host's address.
+    pub egress_nat: bool,
+    /// Destinations that see the guests' own addresses.
+    pub not_natted: Vec<IpNet>,
+    /// What guests may reach on the host, besides a ping of their gateway.
+    pub host_services: Vec<HostService>,
+    /// Destinations that no guest reaches, besides link-local ones and the metadata services of clouds.
+    pub blocked: Vec<IpNet>,
+    /// What names of taps begin with; no other interface's name may.
+    pub prefix: String,
+    /// Name of our tables of the packet filter.
+    pub table: String,
+    /// What guests have as gateway.
+    pub gateway: Ipv4Addr,
+    /// The same for IPv6; link-local.
+    pub gateway6: Ipv6Addr,
+    /// Largest packet.
+    pub mtu: u32,
+    /// How many taps are made ahead.
+    pub ready: usize,
+}
+
+/// Something on the host that guests may talk to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HostService {
+    /// An address of the host.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            blocks: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 205, 0, 0), 22)],
+            block6: None,
+            egress_nat: true,
+            not_natted: Vec::new(),
+            host_services: Vec::new(),
+            blocked: Vec::new(),
+            prefix: "mpod".to_owned(),
+            table: "monopod".to_owned(),
+            gateway: Ipv4Addr::new(169, 254, 1, 1),
+            gateway6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+            mtu: 1500,
+            ready: 4,
+        }
+    }
+}
+
+impl Protocol {
+    /// As the packet filter names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
