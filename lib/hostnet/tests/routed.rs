@@ -9,7 +9,7 @@ use monopod_types::PodUid;
 use world::{in_new_namespace, run, settled};
 
 fn small() -> NetConfig {
-    NetConfig { blocks: vec!["10.77.0.0/29".parse().unwrap()], ready: 2, ..NetConfig::default() }
+    NetConfig { blocks: vec!["10.77.0.0/29".parse().expect("it is a block")], ready: 2, ..NetConfig::default() }
 }
 
 fn pod(name: &str) -> PodUid {
@@ -81,7 +81,10 @@ fn vm_a_restart_adopts_live_pods_repairs_them_and_removes_the_rest() {
         let adopted = net.adopt(&[pod("live"), pod("vanished")]).await.unwrap();
         assert_eq!(adopted, [(pod("live"), live.lease.clone())]);
         let now = everything();
-        assert!(now.contains("10.77.0.1 dev mpod0 scope link") && now.contains("table inet monopod"), "{now}");
+        assert!(
+            now.contains("10.77.0.1 dev mpod0 proto static scope link") && now.contains("table inet monopod"),
+            "{now}"
+        );
         assert!(now.contains("fd77::1 dev mpod0"), "{now}");
         let links = run("ip", &["-br", "link"]);
         assert!(!links.contains(&dead.lease.tap_name), "{links}");

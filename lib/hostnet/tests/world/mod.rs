@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a new network namespace, which ends with the thread that it runs in and what it started.
-pub fn in_new_namespace(test: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn in_new_namespace(test: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root: a network namespace for the test");
         run("ip", &["link", "set", "lo", "up"]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(100), test).await.expect("the test ends") });
     });
     if let Err(panic) = thread.join() {
@@ -20,15 +21,15 @@ pub fn in_new_namespace(test: impl Future<Output = ()> + Send + 'static) {
 }
 
 /// Runs a program in the thread's namespace; its output.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("it prints text")
 }
 
 /// Waits for a condition.
-pub async fn settled(what: &str, condition: impl Fn() -> Result<(), String>) {
+pub(crate) async fn settled(what: &str, condition: impl Fn() -> Result<(), String>) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Err(status) = condition() {
         assert!(Instant::now() < deadline, "not yet: {what}: {status}");
