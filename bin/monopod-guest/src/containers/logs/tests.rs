@@ -25,11 +25,10 @@ fn a_line_of_exactly_the_limit_is_whole_and_a_longer_one_comes_in_pieces() {
     let full = "x".repeat(MAX_LOG_LINE);
     let mut splitter = LineSplitter::default();
     assert_eq!(splitter.feed(format!("{full}\n").as_bytes()), [piece(&full, false)]);
-    assert_eq!(splitter.feed(format!("{full}y\nz\n").as_bytes()), [
-        piece(&full, true),
-        piece("y", false),
-        piece("z", false)
-    ]);
+    assert_eq!(
+        splitter.feed(format!("{full}y\nz\n").as_bytes()),
+        [piece(&full, true), piece("y", false), piece("z", false)]
+    );
     for byte in full.bytes() {
         assert_eq!(splitter.feed(&[byte]), []);
     }

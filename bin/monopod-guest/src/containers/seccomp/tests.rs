@@ -46,7 +46,9 @@ fn dangerous_calls_need_their_capability() {
 
 #[test]
 fn some_calls_are_for_nobody() {
-    for number in [libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_kexec_load, libc::SYS_io_uring_setup, libc::SYS_swapon] {
+    for number in
+        [libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_kexec_load, libc::SYS_io_uring_setup, libc::SYS_swapon]
+    {
         let everything: Vec<_> = caps::all().into_iter().collect();
         assert!(!is_allowed(number, &everything), "{number}");
     }
