@@ -5,8 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream::once;
+use monopod_agent_proto::v1::agent_server::{Agent, AgentServer};
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use crate::transport::AgentTransport;
 
@@ -65,6 +69,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Accepted<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+impl<S> Connected for Accepted<S> {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+/// Serves one connection, as a guest does: handshake, then gRPC, until the stream ends.
+///
+/// # Errors
+/// When the stream ends before the handshake, or gRPC cannot be served.
+pub async fn serve<S, A>(stream: S, agent: AgentServer<A>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: Agent,
+{
+    let accepted = accept(stream).await?;
+    let served = Server::builder().add_service(agent).serve_with_incoming(once(async { io::Result::Ok(accepted) }));
+    served.await.map_err(io::Error::other)
 }
 
 /// What every transport must do, with an agent of our protocol behind it: carry a connection, and another one after the

@@ -36,8 +36,7 @@ impl FakeNet {
     pub fn new(addresses: u8) -> Self {
         let free: VecDeque<u8> = (1..=addresses).collect();
         let total = free.len();
-        let state =
-            State { total, free, attached: BTreeMap::new(), failures: VecDeque::new(), calls: Vec::new() };
+        let state = State { total, free, attached: BTreeMap::new(), failures: VecDeque::new(), calls: Vec::new() };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 

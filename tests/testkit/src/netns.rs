@@ -46,8 +46,7 @@ impl Namespace {
     /// # Errors
     /// When it cannot be run or fails.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let arguments: Vec<&str> =
-            ["netns", "exec", &self.name, program].iter().chain(arguments).copied().collect();
+        let arguments: Vec<&str> = ["netns", "exec", &self.name, program].iter().chain(arguments).copied().collect();
         checked("ip", &arguments)
     }
 
@@ -55,7 +54,14 @@ impl Namespace {
     ///
     /// # Errors
     /// When the machine does not let us.
-    pub fn connect(&self, interface: &str, address: &str, other: &Self, theirs: &str, their_address: &str) -> Result<()> {
+    pub fn connect(
+        &self,
+        interface: &str,
+        address: &str,
+        other: &Self,
+        theirs: &str,
+        their_address: &str,
+    ) -> Result<()> {
         let peer = ["peer", "name", theirs, "netns", &other.name];
         let add = ["link", "add", interface, "type", "veth"];
         self.run("ip", &add.iter().chain(&peer).copied().collect::<Vec<_>>())?;
@@ -73,12 +79,16 @@ impl Namespace {
     ///
     /// # Panics
     /// When the code does.
-    pub fn block_on<T: Send + 'static>(&self, code: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    pub fn block_on<T, F>(&self, code: impl FnOnce() -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
         let path = format!("/run/netns/{}", self.name);
         let thread = std::thread::spawn(move || {
             let file = File::open(&path).with_context(|| format!("failed to open {path}"))?;
             setns(&file, CloneFlags::CLONE_NEWNET).context("failed to enter a network namespace")?;
-            run_here(code)
+            run_here(code())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -98,11 +108,15 @@ impl Drop for Namespace {
 ///
 /// # Panics
 /// When the code does.
-pub fn in_new_namespace<T: Send + 'static>(code: impl Future<Output = T> + Send + 'static) -> Result<T> {
+pub fn in_new_namespace<T, F>(code: impl FnOnce() -> F + Send + 'static) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).context("failed to make a network namespace; that needs root")?;
         checked("ip", &["link", "set", "lo", "up"])?;
-        run_here(code)
+        run_here(code())
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -62,6 +62,7 @@ struct FakeVm {
     _tap: Option<std::os::fd::OwnedFd>,
     next_start: Mutex<Option<NextStart>>,
     exit: watch::Sender<Option<VmExit>>,
+    released: watch::Sender<bool>,
 }
 
 impl FakeMachine {
@@ -140,6 +141,7 @@ impl FakeVmm {
             _tap: tap,
             next_start: Mutex::new(machine.next_starts.pop_front()),
             exit: watch::Sender::new(None),
+            released: watch::Sender::new(false),
         });
         machine.running.insert(id, Arc::clone(&vm));
         Ok(vm)
@@ -161,7 +163,9 @@ impl Vmm for FakeVmm {
         let Some(vm) = vm else { return Ok(()) };
         self.machine.called(format!("kill {id}"));
         vm.kill();
-        crate::wait::wait_until("the VM is gone", || !self.machine.lock().running.contains_key(id)).await;
+        let mut released = vm.released.subscribe();
+        // The VM holds the sender.
+        drop(released.wait_for(|released| *released).await);
         Ok(())
     }
 
@@ -235,6 +239,7 @@ impl Driver for FakeVm {
         machine.running.remove(&self.id);
         // The next VM of that name is another one.
         machine.guests.remove(&self.id);
+        self.released.send_replace(true);
     }
 
     async fn connect(&self) -> Result<Box<dyn ByteStream>, VmError> {

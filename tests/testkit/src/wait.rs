@@ -27,7 +27,11 @@ pub async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<
 /// # Panics
 /// When it does not hold within [`PATIENCE`].
 pub async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    wait_for(what, async || if condition() { Ok(()) } else { Err("it does not hold".to_owned()) }).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[cfg(test)]

@@ -63,8 +63,7 @@ impl Default for FakeGuest {
 impl FakeGuest {
     /// A guest that has just been restored: not personalized, nothing scripted.
     pub fn new() -> Self {
-        let shared =
-            Shared { state: Mutex::default(), changed: watch::Sender::new(0), off: watch::Sender::new(false) };
+        let shared = Shared { state: Mutex::default(), changed: watch::Sender::new(0), off: watch::Sender::new(false) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -45,11 +45,7 @@ impl Service {
             return Err(Status::new(code, message));
         }
         let at_any_time = ["Hello", "Personalize", "Shutdown", "WatchAgentLog"].contains(&call);
-        if personalized || at_any_time {
-            Ok(())
-        } else {
-            Err(Status::failed_precondition("the guest is nobody's yet"))
-        }
+        if personalized || at_any_time { Ok(()) } else { Err(Status::failed_precondition("the guest is nobody's yet")) }
     }
 
     fn exists(&self, id: &str) -> Result<(), Status> {
@@ -164,24 +160,29 @@ impl Agent for Service {
         Ok(Response::new(proto::RemoveContainerResponse {}))
     }
 
-    async fn watch_containers(
-        &self,
-        _: Request<proto::WatchContainersRequest>,
-    ) -> Answer<Self::WatchContainersStream> {
+    async fn watch_containers(&self, _: Request<proto::WatchContainersRequest>) -> Answer<Self::WatchContainersStream> {
         self.called("WatchContainers", "").await?;
         let shared = Arc::clone(&self.shared);
         let changed = shared.changed.subscribe();
-        let states = unfold((shared, changed, BTreeMap::new(), true), |(shared, mut changed, known, first)| async move {
-            if !first {
-                changed.changed().await.ok()?;
-            }
-            changed.mark_unchanged();
-            let now: BTreeMap<String, proto::ContainerState> =
-                shared.state().containers.iter().map(|(id, container)| (id.clone(), container.state.clone())).collect();
-            let news: Vec<_> =
-                now.iter().filter(|(id, state)| known.get(*id) != Some(*state)).map(|(_, state)| state.clone()).collect();
-            Some((iter(news.into_iter().map(Ok)), (shared, changed, now, false)))
-        });
+        let states =
+            unfold((shared, changed, BTreeMap::new(), true), |(shared, mut changed, known, first)| async move {
+                if !first {
+                    changed.changed().await.ok()?;
+                }
+                changed.mark_unchanged();
+                let now: BTreeMap<String, proto::ContainerState> = shared
+                    .state()
+                    .containers
+                    .iter()
+                    .map(|(id, container)| (id.clone(), container.state.clone()))
+                    .collect();
+                let news: Vec<_> = now
+                    .iter()
+                    .filter(|(id, state)| known.get(*id) != Some(*state))
+                    .map(|(_, state)| state.clone())
+                    .collect();
+                Some((iter(news.into_iter().map(Ok)), (shared, changed, now, false)))
+            });
         Ok(Response::new(Box::pin(states.flatten())))
     }
 
