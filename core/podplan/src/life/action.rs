@@ -149,11 +149,6 @@ pub enum Handler {
         /// How long.
         duration: Duration,
     },
-    /// It cannot be done as written, for example since no port has the name; answer nothing, the machine knows.
-    Impossible {
-        /// Why.
-        message: String,
-    },
 }
 
 /// An HTTP GET of a probe or hook.

@@ -93,7 +93,7 @@ pub enum Event {
         id: ContainerId,
         /// Which hook.
         hook: Hook,
-        /// `Err` has what went wrong, as the kubelet's event shows it.
+        /// `Err` has what went wrong; for a program with its output, as `{error}, message: "{output}"`.
         result: Result<(), String>,
     },
     /// The Pod is to end: deleted, or stopped by a person.

@@ -45,13 +45,13 @@ impl ContainerId {
         Self(id.into())
     }
 
-    /// The id of the nth instance (from 0) of a container.
-    pub fn numbered(container: &ContainerName, serial: u32) -> Self {
-        Self(format!("{container}-{serial}"))
+    /// The id of the instance that has so many restarts before it.
+    pub fn numbered(container: &ContainerName, attempt: u32) -> Self {
+        Self(format!("{container}-{attempt}"))
     }
 
-    /// Which instance of a container this is; nothing when it is not one of that container.
-    pub fn serial(&self, container: &ContainerName) -> Option<u32> {
+    /// How many restarts an instance of a container has before it; nothing when it is not one of that container.
+    pub fn attempt(&self, container: &ContainerName) -> Option<u32> {
         self.0.strip_prefix(container.as_str())?.strip_prefix('-')?.parse().ok()
     }
 

@@ -13,9 +13,11 @@ pub struct LifeSettings {
     pub setup: BackOffSettings,
     /// Between attempts to start a container that could not be made.
     pub retry: Duration,
+    /// How long the reason for a missing image is shown before the back-off is.
+    pub show_error: Duration,
     /// How long a killed container may take to end before its microVM is taken from it, when the Pod stops.
     pub kill_patience: Duration,
-    /// Grace of a Pod that has to leave at once: deadline exceeded, evicted. None means its own.
+    /// Grace of a Pod that is evicted.
     pub eviction_grace: Duration,
 }
 
@@ -40,8 +42,9 @@ impl Default for LifeSettings {
             image: ten_seconds_to_five_minutes,
             setup: BackOffSettings { initial: Duration::from_millis(500), longest: seconds(122), forget: seconds(244) },
             retry: seconds(10),
+            show_error: seconds(3),
             kill_patience: seconds(10),
-            eviction_grace: Duration::ZERO,
+            eviction_grace: seconds(1),
         }
     }
 }
