@@ -1,0 +1,84 @@
+//! What a job of a Pod works with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use monopod_podplan::life::Event;
+use monopod_podplan::plan::{MachineShape, PodContext, RuntimeFacts, Sources};
+use monopod_types::PodUid;
+use tokio::sync::mpsc;
+
+use super::task::Note;
+use super::{PodShared, Sandbox};
+use crate::machine::Machine;
+use crate::objects::Objects;
+
+/// Cheap to clone; each job has one.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) shared: Arc<PodShared>,
+    pub(super) machine: Arc<Machine>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) objects: Arc<Objects>,
+    pub(super) shape: MachineShape,
+    pub(super) notes: mpsc::Sender<Note>,
+}
+
+impl Work {
+    /// Tells the task what has happened. The task is gone when the Pod is; then nobody needs to know.
+    pub(super) async fn tell(&self, event: Event) {
+        self.note(Note::Life(event)).await;
+    }
+
+    pub(super) async fn note(&self, note: Note) {
+        let _ = self.notes.send(note).await;
+    }
+
+    pub(super) fn uid(&self) -> PodUid {
+        PodUid::new(self.shared.uid.clone())
+    }
+
+    /// Plans something with these addresses of the Pod. The node is the microVM, so it has them, too.
+    pub(super) fn with_context<T>(&self, addresses: &[IpAddr], plan: impl FnOnce(&PodContext<'_>) -> T) -> T {
+        self.with_objects(&self.objects, addresses, plan)
+    }
+
+    /// The same with other objects.
+    pub(super) fn with_objects<T>(
+        &self,
+        objects: &Objects,
+        addresses: &[IpAddr],
+        plan: impl FnOnce(&PodContext<'_>) -> T,
+    ) -> T {
+        let settings = &self.machine.settings;
+        let sources: Sources<'_> = objects.sources();
+        let facts = RuntimeFacts {
+            pod_ips: addresses.to_vec(),
+            host_ips: addresses.to_vec(),
+            node_name: settings.node_name.clone(),
+            machine: self.shape,
+        };
+        plan(&PodContext { pod: &self.pod, sources: &sources, facts: &facts, settings: &settings.plan })
+    }
+
+    /// The microVM, which every action but the first ones can count on.
+    pub(super) fn sandbox(&self) -> Option<Arc<Sandbox>> {
+        self.shared.sandbox()
+    }
+}
+
+/// An error with all that caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let mut text = error.to_string();
+    for cause in causes {
+        let cause = cause.to_string();
+        // Libraries tend to say what their source says.
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}

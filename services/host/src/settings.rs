@@ -1,0 +1,63 @@
+//! What the daemon can be told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use monopod_agent_client::Deadlines;
+use monopod_podplan::life::LifeSettings;
+use monopod_podplan::plan::PlanSettings;
+
+use crate::logs::Limits;
+
+/// Settings of the host daemon. The default is the kubelet's, where it has one.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is kept: images, journals, logs, disks.
+    pub root: PathBuf,
+    /// What is gone after a restart of the machine: the socket, running microVMs.
+    pub run: PathBuf,
+    /// What Pods learn as the name of their node.
+    pub node_name: String,
+    /// Rules for containers.
+    pub plan: PlanSettings,
+    /// Times of restarts, probes and the like.
+    pub life: LifeSettings,
+    /// How long to wait for a guest.
+    pub deadlines: Deadlines,
+    /// How much of each container's log is kept.
+    pub log_file_size: u64,
+    /// How many files of this size.
+    pub log_files: usize,
+    /// How often disk usage is held against limits.
+    pub eviction_period: Duration,
+    /// How long a guest may take to power itself off before it is ended.
+    pub shutdown_patience: Duration,
+}
+
+impl Settings {
+    /// The usual settings with these folders.
+    pub fn new(root: impl Into<PathBuf>, run: impl Into<PathBuf>) -> Self {
+        let limits = Limits::default();
+        Self {
+            root: root.into(),
+            run: run.into(),
+            node_name: node_name(),
+            plan: PlanSettings::default(),
+            life: LifeSettings::default(),
+            deadlines: Deadlines::default(),
+            log_file_size: limits.file_size,
+            log_files: limits.files,
+            eviction_period: Duration::from_secs(10),
+            shutdown_patience: Duration::from_secs(10),
+        }
+    }
+
+    pub(crate) fn log_limits(&self) -> Limits {
+        Limits { file_size: self.log_file_size, files: self.log_files }
+    }
+}
+
+fn node_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "localhost".to_owned())
+}
