@@ -43,8 +43,8 @@ pub use references::{RequiredObjects, required_objects, required_tokens};
 pub use shape::{MachineShape, machine_shape};
 pub use sources::{Sources, TokenRequest};
 pub use volumes::{
-    AccessPoint, FileSystem, FileSystems, VolumeError, VolumeErrors, VolumeProblem, empty_dir_limits, volume_updates,
-    volumes,
+    AccessPoint, FileSystem, FileSystems, VolumeError, VolumeErrors, VolumeProblem, empty_dir_limits, possible_volumes,
+    volume_updates, volumes,
 };
 
 #[cfg(test)]

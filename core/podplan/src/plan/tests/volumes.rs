@@ -5,7 +5,7 @@ use monopod_agent_proto::v1::put_volume_request::Kind;
 use monopod_types::Bytes;
 use serde_json::{Value, json};
 
-use super::super::{TokenRequest, VolumeError, empty_dir_limits, required_tokens, volume_updates};
+use super::super::{TokenRequest, VolumeError, empty_dir_limits, possible_volumes, required_tokens, volume_updates};
 use super::support::{World, container_in, read, world};
 
 /// A world whose only container mounts this volume `v`.
@@ -212,6 +212,8 @@ fn volumes_that_nobody_mounts_are_not_made_and_every_problem_is_told() {
              volumes=[two]: failed to get Plugin from volumeSpec for volume \"two\" err=no volume plugin matched",
         ]
     );
+    let possible: Vec<String> = world(&spec).ask(possible_volumes).0.into_iter().map(|request| request.name).collect();
+    assert_eq!(possible, ["three"]);
     let mut good = spec;
     good["volumes"][1] = json!({"name": "one", "emptyDir": {}});
     good["volumes"][2] = json!({"name": "two", "emptyDir": {}});

@@ -29,6 +29,13 @@ pub use network::{AccessPoint, FileSystem, FileSystems};
 /// # Errors
 /// Every volume that cannot be made.
 pub fn volumes(context: &PodContext<'_>) -> Result<Vec<PutVolumeRequest>, VolumeErrors> {
+    let (requests, errors) = possible_volumes(context);
+    if errors.is_empty() { Ok(requests) } else { Err(VolumeErrors(errors)) }
+}
+
+/// The volumes that can be made, and why the others cannot. For bringing a running Pod's volumes up to date, where an
+/// object that is gone leaves its own volume as it is and no other.
+pub fn possible_volumes(context: &PodContext<'_>) -> (Vec<PutVolumeRequest>, Vec<VolumeError>) {
     let mounted = mounted(context.pod);
     let mut requests = Vec::new();
     let mut errors = Vec::new();
@@ -39,7 +46,7 @@ pub fn volumes(context: &PodContext<'_>) -> Result<Vec<PutVolumeRequest>, Volume
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(requests) } else { Err(VolumeErrors(errors)) }
+    (requests, errors)
 }
 
 /// What is to be sent to a guest that has `old` so that it has `new`: volumes of files that differ, and volumes that
