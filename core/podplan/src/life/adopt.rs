@@ -120,13 +120,13 @@ impl PodLife {
             Some(observed) => Some(self.instance(index, observed, told, now)),
             None => told.and_then(|told| self.missing_instance(index, told)),
         };
+        let current_id = current.as_ref().map(|current| self.container_id(&current.id));
         let crash = self.settings.crash;
         let unit = &mut self.units[index];
         unit.previous = previous.or_else(|| {
             let state = told_previous?;
-            let is_current = current.as_ref().is_some_and(
-                |current| matches!(&current.state, InstanceState::Ended(end) if end.finished_at == state.finished_at),
-            );
+            // A container in back-off shows the end of its newest instance there.
+            let is_current = state.container_id.is_some() && state.container_id == current_id;
             let attempt = current.as_ref().map_or(0, |current| current.attempt.saturating_sub(1));
             let id = ContainerId::numbered(&unit.name, 0);
             (!is_current).then_some(Ended { id, attempt, state, is_removed: true })
@@ -152,6 +152,7 @@ impl PodLife {
         let told = told.filter(|_| is_told);
         let state = match observed.state {
             ObservedState::Running { started_at } => {
+                let started_at = started_at.min(now);
                 let mut probes = Probes::new(&unit.spec, started_at, now);
                 let has_started = told.and_then(|told| told.started).unwrap_or(false);
                 probes.recall(has_started, told.is_some_and(|told| told.ready));

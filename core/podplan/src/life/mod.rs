@@ -17,6 +17,7 @@ mod event;
 mod handler;
 mod names;
 mod news;
+mod normal;
 mod notice;
 mod phase;
 mod policy;

@@ -9,7 +9,7 @@ use super::event::{Event, Exit, StartStage};
 use super::names::{ContainerId, ContainerName};
 use super::probe::Probes;
 use super::time::{later, seconds};
-use super::unit::{ImageState, InstanceState, Role, Starting, Unit, Waiting, container_of};
+use super::unit::{InstanceState, Role, Starting, Unit, Waiting, container_of};
 use super::{Failure, PodLife, Stop, policy};
 
 /// Prefix of container ids in a Pod's status: what runs it.
@@ -102,7 +102,8 @@ impl PodLife {
         let Some(index) = self.position_of_live(id) else { return };
         let unit = &mut self.units[index];
         let Some(starting) = unit.starting.as_mut().filter(|starting| starting.started_at.is_none()) else { return };
-        starting.started_at = Some(at);
+        // The guest's clock is not to be trusted with what is to come.
+        starting.started_at = Some(at.min(now));
         unit.must_restart = false;
         let notice = Notice::started(unit);
         self.tell(notice);
@@ -243,7 +244,7 @@ impl PodLife {
         if !is_other_image {
             return;
         }
-        unit.image = ImageState::Idle;
+        unit.change_image();
         let message = match unit.role {
             Role::Main => format!("Container {} definition changed, will be restarted", unit.name),
             Role::Sidecar => format!("Init container {} definition changed", unit.name),
@@ -278,11 +279,11 @@ pub(super) fn terminated(unit: &Unit, exit: Exit, container_id: String, now: Tim
     ContainerStateTerminated {
         container_id: Some(container_id),
         exit_code: exit.exit_code,
-        finished_at: Some(Time(exit.finished_at.unwrap_or(now))),
+        finished_at: Some(Time(exit.finished_at.unwrap_or(now).min(now))),
         message: Some(message).filter(|message| !message.is_empty()),
         reason: Some(reason.to_owned()),
         signal: None,
-        started_at: exit.started_at.or(known_start).map(Time),
+        started_at: exit.started_at.or(known_start).map(|at| Time(at.min(now))),
     }
 }
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::action::{Action, Notice, ProbeKind};
 use super::event::ProbeOutcome;
 use super::probe::{self, Judgement};
+use super::setup::Vm;
 use super::time::{seconds, sooner};
 use super::unit::{Role, Unit};
 use super::{PodLife, handler, policy};
@@ -12,6 +13,9 @@ use super::{PodLife, handler, policy};
 impl PodLife {
     /// Asks for every probe that is due.
     pub(super) fn drive_probes(&mut self, now: Timestamp) {
+        if self.setup.vm != Vm::Ready || self.failure.is_some() {
+            return;
+        }
         let pod_ip = self.pod_ip();
         for index in 0..self.units.len() {
             let unit = &mut self.units[index];

@@ -190,7 +190,7 @@ impl PodLife {
         }
         match self.units[index].image.clone() {
             ImageState::Idle => self.ask_for_image(index),
-            ImageState::Asked => {}
+            ImageState::Asked { .. } => {}
             ImageState::Ready => self.create(index),
             ImageState::Failed { reason, message, back_off_from, until } => {
                 if until <= now {
@@ -237,7 +237,7 @@ impl PodLife {
 
     fn ask_for_image(&mut self, index: usize) {
         let unit = &mut self.units[index];
-        unit.image = ImageState::Asked;
+        unit.image = ImageState::Asked { is_stale: false };
         let (container, image, policy) = (unit.name.clone(), unit.image_name().to_owned(), unit.pull_policy());
         self.act(Action::PullImage { container, image, policy });
     }
@@ -294,7 +294,7 @@ impl PodLife {
     /// The image of a container is there.
     pub(super) fn image_ready(&mut self, index: usize, facts: super::ImageFacts) {
         let unit = &mut self.units[index];
-        if unit.image != ImageState::Asked {
+        if !unit.takes_image_answer() {
             return;
         }
         unit.image = ImageState::Ready;
@@ -307,7 +307,7 @@ impl PodLife {
     pub(super) fn image_failed(&mut self, index: usize, reason: String, message: String, now: Timestamp) {
         let (settings, retry, show) = (self.settings.image, self.settings.retry, self.settings.show_error);
         let unit = &mut self.units[index];
-        if unit.image != ImageState::Asked {
+        if !unit.takes_image_answer() {
             return;
         }
         let notices = [Notice::image_failed(unit, &reason, &message), Notice::failed(unit, &reason)];

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::PodLife;
 use super::action::Action;
 use super::ending::{is_final, unknown_end};
+use super::normal::normalized;
 use super::phase::{self, Circumstances};
 use super::unit::{Instance, InstanceState, Role, Unit, Waiting};
 use crate::plan::qos_class;
@@ -20,7 +21,7 @@ impl PodLife {
         if self.start_time.is_none() {
             return;
         }
-        let status = self.current_status(now);
+        let status = normalized(self.current_status(now));
         if status != self.reported {
             self.reported = status;
             self.act(Action::TellStatus);
@@ -42,7 +43,7 @@ impl PodLife {
             let wanted = containers.iter().filter(|(unit, _)| roles.contains(&unit.role));
             wanted.map(|(_, status)| status.clone()).collect()
         };
-        let former = self.pod.status.clone().unwrap_or_default();
+        let former = self.reported.clone();
         let sandbox = self.setup.sandbox.as_ref();
         let pod_ips: Vec<String> = sandbox.iter().flat_map(|it| &it.pod_ips).map(ToString::to_string).collect();
         let host_ips: Vec<String> = sandbox.iter().flat_map(|it| &it.host_ips).map(ToString::to_string).collect();

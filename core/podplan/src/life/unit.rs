@@ -66,8 +66,8 @@ pub(super) struct Unit {
 pub(super) enum ImageState {
     /// Not asked for.
     Idle,
-    /// Asked for.
-    Asked,
+    /// Asked for; stale when the Pod names another image since.
+    Asked { is_stale: bool },
     /// There.
     Ready,
     /// Not to be had; asked for again at a time.
@@ -164,6 +164,27 @@ impl Unit {
             Some("IfNotPresent") => PullPolicy::IfNotPresent,
             Some(_) | None => default_pull_policy(self.image_name()),
         }
+    }
+
+    /// Whether an answer about an image is waited for. One about an image that is not wanted any more leads to another
+    /// question.
+    pub(super) fn takes_image_answer(&mut self) -> bool {
+        match self.image {
+            ImageState::Asked { is_stale: true } => {
+                self.image = ImageState::Idle;
+                false
+            }
+            ImageState::Asked { is_stale: false } => true,
+            ImageState::Idle | ImageState::Ready | ImageState::Failed { .. } => false,
+        }
+    }
+
+    /// The Pod names another image.
+    pub(super) fn change_image(&mut self) {
+        self.image = match self.image {
+            ImageState::Asked { .. } => ImageState::Asked { is_stale: true },
+            ImageState::Idle | ImageState::Ready | ImageState::Failed { .. } => ImageState::Idle,
+        };
     }
 
     /// The live instance, if there is one.

@@ -86,6 +86,8 @@ enum Step {
     Stop,
     LoseVm,
     RestartDaemon,
+    AddDebugger,
+    ChangeImage,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -97,6 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Wake),
         1 => prop_oneof![Just(Step::Evict), Just(Step::Stop), Just(Step::LoseVm)],
         1 => Just(Step::RestartDaemon),
+        1 => prop_oneof![Just(Step::AddDebugger), Just(Step::ChangeImage)],
     ]
 }
 
@@ -125,12 +128,16 @@ fn take(world: &mut World, step: Step) {
             world.send(Event::VmGone { reason: "Lost".to_owned(), message: "it is gone".to_owned() });
         }
         Step::RestartDaemon if world.life.is_finished().is_none() => world.restart_daemon(),
+        Step::AddDebugger => world.add_debugger(),
+        Step::ChangeImage => world.change_image(),
         Step::Answer { .. } | Step::LoseVm | Step::RestartDaemon => {}
     }
 }
 
+const CASES: u32 = 300;
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Any life can be ended, and is lived by the rules up to there.
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::super::back_off::{BackOff, go_duration};
 use super::super::time::later;
@@ -101,4 +101,29 @@ fn an_id_knows_its_container() {
     assert_eq!(ContainerId::numbered(&web, 7).attempt(&web), Some(7));
     assert_eq!(ContainerId::numbered(&worker, 7).attempt(&web), None);
     assert_eq!(ContainerId::numbered(&web, 7).attempt(&worker), None);
+}
+
+#[test]
+fn messages_of_a_pod_share_their_space_and_end_with_a_whole_character() {
+    let pod: Pod = serde_saphyr::from_str(
+        "spec: {restartPolicy: Never, containers: [{name: a, image: a:1}, {name: b, image: b:1}]}",
+    )
+    .unwrap();
+    let mut life = PodLife::new(&pod, LifeSettings::default());
+    let image = ImageFacts { image: "a".into(), image_id: "a".into(), stop_signal: None, pulled: None };
+    let id = ContainerId::new("a-0");
+    let exit = Exit { exit_code: 1, termination_message: "ä".repeat(10_000), ..Exit::default() };
+    for event in [
+        Event::Begin,
+        Event::SandboxReady(Sandbox { pod_ips: vec![], host_ips: vec![] }),
+        Event::VolumesReady,
+        Event::ImageReady { container: ContainerName::new("a"), image },
+        Event::ContainerStarted { id: id.clone(), at: start() },
+        Event::ContainerExited { id, exit },
+    ] {
+        life.handle(event, start());
+    }
+    let statuses = life.status().container_statuses.unwrap();
+    let end = statuses[0].state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!(end.message.as_ref().map(String::len), Some(6 * 1024));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, EphemeralContainer, Pod, PodStatus};
 
 use super::super::time::later;
 use super::super::*;
@@ -217,6 +217,21 @@ impl World {
         self.send(Event::Tick);
     }
 
+    /// A person adds a container to look around.
+    pub(super) fn add_debugger(&mut self) {
+        let debuggers = self.pod.spec.as_mut().unwrap().ephemeral_containers.get_or_insert_default();
+        let name = format!("debug-{}", debuggers.len());
+        debuggers.push(EphemeralContainer { name, image: Some("debug:1".to_owned()), ..EphemeralContainer::default() });
+        self.send(Event::PodChanged(Box::new(self.pod.clone())));
+    }
+
+    /// A person gives the first main container another image.
+    pub(super) fn change_image(&mut self) {
+        let container = &mut self.pod.spec.as_mut().unwrap().containers[0];
+        container.image = container.image.take().map(|image| format!("{image}1"));
+        self.send(Event::PodChanged(Box::new(self.pod.clone())));
+    }
+
     pub(super) fn stop(&mut self) {
         self.asked_to_end = true;
         self.send(Event::StopAsked(Stop::default()));
@@ -239,7 +254,10 @@ impl World {
         });
         let pod_ips = vec!["10.0.1.2".parse().unwrap()];
         let sandbox = self.has_vm.then(|| Sandbox { pod_ips, host_ips: vec![] });
-        let adopted = Adopted { status: self.told.clone(), sandbox, containers: containers.collect() };
+        // It reads what the former one has written.
+        let written = serde_json::to_string(&self.told).unwrap();
+        let adopted =
+            Adopted { status: serde_json::from_str(&written).unwrap(), sandbox, containers: containers.collect() };
         let (life, actions) = PodLife::adopt(&self.pod, LifeSettings::default(), adopted, self.now);
         self.life = life;
         self.carry_out(actions);
