@@ -8,6 +8,7 @@ mod ci;
 mod codegen;
 mod demo;
 mod fuzz;
+mod image;
 mod process;
 mod tidy;
 mod tools;
@@ -36,6 +37,8 @@ enum Task {
     Demo,
     /// Writes the generated files: CRDs in deploy/crds, docs/cli.md.
     Codegen,
+    /// Writes the images that examples and the demo run, as archives into ~/.cache/monopod/images.
+    Image,
     /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
     Fuzz {
         /// Seconds per target.
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(&workspace),
         Task::Demo => demo::run_all(&workspace),
         Task::Codegen => codegen::write(&workspace),
+        Task::Image => image::write(&workspace),
         Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
     }
 }
