@@ -8,11 +8,13 @@ mod ci;
 mod codegen;
 mod demo;
 mod fuzz;
-mod image;
+mod guest;
 mod process;
 mod tidy;
 mod tools;
 mod workspace;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -37,8 +39,15 @@ enum Task {
     Demo,
     /// Writes the generated files: CRDs in deploy/crds, docs/cli.md.
     Codegen,
-    /// Writes the images that examples and the demo run, as archives into ~/.cache/monopod/images.
-    Image,
+    /// Builds the guest image: kernel, initramfs with the agent, their version.
+    Guest {
+        /// Look whether Debian has a newer kernel package than the one that is kept.
+        #[arg(long)]
+        refresh: bool,
+        /// Take this program as the agent instead of building it.
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+    },
     /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
     Fuzz {
         /// Seconds per target.
@@ -54,7 +63,8 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(&workspace),
         Task::Demo => demo::run_all(&workspace),
         Task::Codegen => codegen::write(&workspace),
-        Task::Image => image::write(&workspace),
+        Task::Guest { refresh, agent: Some(agent) } => guest::build_with(&agent, refresh),
+        Task::Guest { refresh, agent: None } => guest::build(&workspace, refresh),
         Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
     }
 }
