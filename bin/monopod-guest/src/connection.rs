@@ -74,20 +74,22 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Line<P> {
     /// Reads on until a new connection begins, and answers it.
     async fn accept(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        let nonce = loop {
+        loop {
             if let Some(nonce) = self.tail.nonce() {
-                break nonce;
+                self.tail = Tail::default();
+                match self.port.write_all(&[&PREAMBLE[..], &nonce].concat()).await {
+                    // It has hung up already.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                    answered => return answered,
+                }
             }
             let count = self.port.read(&mut buffer).await?;
             if count == 0 {
-                // Hung up. The port wakes us when that changes.
+                // Hung up; the next read waits for the next host.
                 self.tail = Tail::default();
             }
             self.tail.push(&buffer[..count]);
-        };
-        self.tail = Tail::default();
-        self.port.write_all(&[&PREAMBLE[..], &nonce].concat()).await?;
-        self.port.flush().await
+        }
     }
 }
 

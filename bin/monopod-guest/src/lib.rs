@@ -24,10 +24,10 @@ pub mod volumes;
 
 use std::process::ExitCode;
 
-/// Runs whatever this process was started for: a helper of [`containers`], or the whole agent.
+/// Runs whatever this process was started for: a helper of [`volumes`] or [`containers`], or the whole agent.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(code) = containers::helper_main() {
+    if let Some(code) = volumes::helper_main().or_else(containers::helper_main) {
         return code;
     }
     init::run()

@@ -22,6 +22,8 @@ use crate::sys::{self, Changes};
 #[derive(Debug)]
 pub(crate) struct Port {
     file: File,
+    /// The reader knows that the host has hung up.
+    end_told: bool,
     readable: AsyncFd<Changes>,
     writable: AsyncFd<Changes>,
 }
@@ -50,7 +52,7 @@ impl Port {
         let file = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
         let readable = changes(&file, EpollFlags::EPOLLIN)?;
         let writable = changes(&file, EpollFlags::EPOLLOUT)?;
-        Ok(Self { file, readable, writable })
+        Ok(Self { file, end_told: false, readable, writable })
     }
 
     /// Whether the host has the port closed.
@@ -82,21 +84,23 @@ fn wait(changes: &AsyncFd<Changes>, context: &mut Context<'_>) -> Poll<io::Resul
 
 impl AsyncRead for Port {
     /// Reads nothing (EOF) once for each time that the host hangs up, then waits for it to come back.
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             match (&self.file).read(buffer.initialize_unfilled()) {
-                Ok(0) => {
-                    // Told when it changes, so that asking again does not spin.
-                    ready!(wait(&self.readable, context))?;
-                    if self.hung_up() {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
+                Ok(0) if self.end_told => ready!(wait(&self.readable, context))?,
                 Ok(count) => {
+                    self.end_told = count == 0;
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(wait(&self.readable, context))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.end_told = false;
+                    ready!(wait(&self.readable, context))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -234,7 +234,7 @@ impl v1::agent_server::Agent for Agent {
             Life::Fresh | Life::Spoilt => None,
             Life::Personal(pod) => Some(Arc::clone(pod)),
         };
-        shutdown::shutdown(pod).await;
+        shutdown::shutdown(pod, &self.shared.reaper).await;
         Ok(Response::new(v1::ShutdownResponse {}))
     }
 }

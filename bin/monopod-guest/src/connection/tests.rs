@@ -1,19 +1,76 @@
-//! The tail alone. Whole connections are tested over real ones.
+//! A pipe stands for the port. The real port, which can hang up, is tested in a real guest.
+
+use std::time::Duration;
 
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::Tail;
+use super::{MARK, Tail, serve};
+use crate::agent_log::AgentLog;
+use crate::paths::Paths;
+use crate::reaper::Reaper;
+use crate::server::{Agent, Identity};
+
+/// What an HTTP/2 client says first, and the beginning of a frame whose rest never comes.
+const CUT_OFF: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\x40\0\x01\x04\0\0\0\x01half a header";
+
+fn mark(nonce: u8) -> Vec<u8> {
+    [&PREAMBLE[..], &[nonce; NONCE_LENGTH]].concat()
+}
 
 #[test]
 fn a_preamble_in_pieces_is_seen_when_its_last_byte_is() {
     let mut tail = Tail::default();
     tail.push(b"the rest of a frame");
-    let mark = [&PREAMBLE[..], &[7; NONCE_LENGTH]].concat();
-    for piece in mark.chunks(5) {
+    for piece in mark(7).chunks(5) {
         assert_eq!(tail.nonce(), None);
         tail.push(piece);
     }
     assert_eq!(tail.nonce(), Some([7; NONCE_LENGTH]));
     tail.push(b"x");
     assert_eq!(tail.nonce(), None);
+}
+
+fn guest() -> DuplexStream {
+    let (host, port) = duplex(1 << 16);
+    let identity = Identity { image_version: "test".to_owned(), kernel_release: "test".to_owned() };
+    let folder = std::env::temp_dir().join("monopod-nowhere");
+    let agent = Agent::new(identity, Paths::below(folder), Reaper::default(), AgentLog::default());
+    tokio::spawn(async move { serve(port, &agent).await });
+    host
+}
+
+/// Reads on until the guest has answered the mark.
+async fn answered(host: &mut DuplexStream, mark: &[u8]) {
+    let mut seen = Vec::new();
+    let reading = async {
+        while !seen.ends_with(mark) {
+            seen.push(host.read_u8().await.unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the guest answers");
+}
+
+#[tokio::test]
+async fn a_new_host_is_answered_whatever_the_old_one_left_unsaid() {
+    let mut host = guest();
+    host.write_all(&[0xff; 10_000]).await.unwrap();
+    host.write_all(&mark(0)[..MARK - 1]).await.unwrap();
+    for nonce in 1..20 {
+        for piece in mark(nonce).chunks(usize::from(nonce)) {
+            host.write_all(piece).await.unwrap();
+        }
+        answered(&mut host, &mark(nonce)).await;
+        host.write_all(CUT_OFF).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_talks_nonsense_is_left_and_the_next_one_answered() {
+    let mut host = guest();
+    for nonce in 1..4 {
+        host.write_all(&mark(nonce)).await.unwrap();
+        answered(&mut host, &mark(nonce)).await;
+        host.write_all(&[0xab; 4096]).await.unwrap();
+    }
 }
