@@ -111,6 +111,19 @@ pub enum PlanError {
         /// The container.
         container: String,
     },
+    /// The image's user is beyond what Linux has.
+    #[error(
+        "container has runAsNonRoot and image has an invalid user id ({user}). (Must be 1-(2147483647)): must be between 0 and \
+         2147483647, inclusive (pod: {pod:?}, container: {container})"
+    )]
+    ImageUserOutOfRange {
+        /// The user.
+        user: i64,
+        /// The Pod, as the kubelet describes it.
+        pod: String,
+        /// The container.
+        container: String,
+    },
     /// A user or group is beyond what Linux has.
     #[error("{field} must be between 0 and 2147483647, inclusive: {value}")]
     IdOutOfRange {
@@ -186,6 +199,7 @@ impl PlanError {
             | Self::RunAsUserIsRoot { .. }
             | Self::ImageRunsAsRoot { .. }
             | Self::ImageUserIsAName { .. }
+            | Self::ImageUserOutOfRange { .. }
             | Self::IdOutOfRange { .. }
             | Self::LocalSeccompProfile { .. }
             | Self::VolumeNotFound { .. }

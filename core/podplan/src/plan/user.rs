@@ -58,6 +58,9 @@ fn refuse_root(
         (Some(0), _) => Err(PlanError::RunAsUserIsRoot { pod, container }),
         (Some(_), _) => Ok(()),
         (None, ImageUser::Number(0)) => Err(PlanError::ImageRunsAsRoot { pod, container }),
+        (None, ImageUser::Number(user)) if id("", *user).is_err() => {
+            Err(PlanError::ImageUserOutOfRange { user: *user, pod, container })
+        }
         (None, ImageUser::Number(_)) => Ok(()),
         (None, ImageUser::Name(user)) => Err(PlanError::ImageUserIsAName { user: (*user).to_owned(), pod, container }),
     }

@@ -142,6 +142,13 @@ fn non_root_is_checked_as_the_kubelet_checks_it() {
         "app:5",
         "container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root",
     );
+    refused(
+        non_root(),
+        json!({}),
+        "4294967296",
+        "container has runAsNonRoot and image has an invalid user id (4294967296). (Must be 1-(2147483647)): must be between 0 \
+         and 2147483647, inclusive",
+    );
     refused(non_root(), json!({"runAsUser": 0}), "5", "container's runAsUser breaks non-root policy");
     for (own, pod, image) in [
         (non_root(), json!({}), "1000"),
