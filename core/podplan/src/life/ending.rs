@@ -62,7 +62,10 @@ impl PodLife {
                     self.tighten_stops(grace, now);
                 }
             }
-            None => self.ending = Some(Ending { began_at: now, grace, force_at, reason: None, message: None }),
+            None => {
+                self.ending = Some(Ending { began_at: now, grace, force_at, reason: None, message: None });
+                self.tighten_stops(grace, now);
+            }
         }
     }
 

@@ -7,6 +7,13 @@
 //! Inside, an event only changes what is known (`news`); then one pass over everything (`sync`) finds what follows from it
 //! at this time: the microVM and volumes (`setup`), containers to start (`starts`), to stop (`stop`), to probe (`probing`),
 //! the end of the Pod (`ending`), and its status (`status`). A pass that is made twice asks for nothing twice.
+//!
+//! Where this is not the kubelet to the letter, it is for one of these reasons:
+//! - A microVM is not started twice: with it the Pod fails, where the kubelet would make a new sandbox.
+//! - All images are asked for at the beginning, together with the microVM; pods start sooner so.
+//! - What the kubelet does at its next turn happens at once: restarts, back-offs, probes (the first one right after the
+//!   start and the initial delay), the final phase (with the last container's end).
+//! - A stop does not wait for a post-start hook.
 
 mod action;
 mod adopt;

@@ -56,5 +56,9 @@ scripts! {
     containers_that_cannot_start_are_tried_again => "start-failed",
     readiness_gates_hold_back_the_pod => "gates",
     a_new_image_restarts_its_container => "new-image",
+    sidecars_wait_with_their_end_and_restart_for_their_health => "sidecar-stop",
+    a_crashing_init_container_is_backed_off_from => "init-crash",
+    a_probe_that_does_not_work_condemns_nobody => "unhealthy-never",
+    an_unhealthy_container_that_never_restarts_ends_its_pod => "unhealthy-once",
     grace_can_be_shortened_and_ends_with_a_kill => "grace",
 }

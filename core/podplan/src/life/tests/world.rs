@@ -260,7 +260,13 @@ impl World {
             Adopted { status: serde_json::from_str(&written).unwrap(), sandbox, containers: containers.collect() };
         let (life, actions) = PodLife::adopt(&self.pod, LifeSettings::default(), adopted, self.now);
         self.life = life;
+        let before = self.told.clone();
         self.carry_out(actions);
+        if self.has_vm {
+            let after = running(&self.told);
+            let goes_on = |(name, count): (&String, &i32)| after.get(name) == Some(count);
+            assert!(running(&before).iter().all(goes_on), "what ran goes on");
+        }
         if self.asked_to_end {
             self.stop();
         }
@@ -285,6 +291,14 @@ impl World {
         }
         panic!("the Pod does not end: {:?}", self.life);
     }
+}
+
+/// Names and restarts of the containers that run by a status.
+fn running(status: &PodStatus) -> BTreeMap<String, i32> {
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let is_running = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let running = lists.into_iter().flatten().flatten().filter(is_running);
+    running.map(|status| (status.name.clone(), status.restart_count)).collect()
 }
 
 /// A final phase is not left, and no count of restarts goes down.
