@@ -1,4 +1,8 @@
 //! A network namespace per test, and what tests do in it.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod guest;
+pub(crate) mod outside;
 
 use std::future::Future;
 use std::process::Command;
