@@ -26,8 +26,8 @@ for name in scsi_common scsi_mod sd_mod virtio_scsi; do
   module=$($B find /lib/modules -name "$name.ko*" 2>/dev/null | $B head -n 1)
   [ -n "$module" ] && $B insmod $module
 done
-while port=$($B ls /dev | $B grep vport | $B tail -n 1); [ -z "$port" ]; do $B sleep 0.1; done
-exec 3<>/dev/$port
+while port=$($B grep -l monopod.agent /sys/class/virtio-ports/*/name); [ -z "$port" ]; do $B sleep 0.1; done
+exec 3<>/dev/$($B basename $($B dirname $port))
 while :; do
   read line <&3 || { $B sleep 0.05; continue; }
   case "$line" in
@@ -122,6 +122,47 @@ impl Bench {
         self.folder.path()
     }
 
+    /// Fills a state folder of the test's own with templates that look like the shared ones and cannot be restored.
+    pub(crate) fn with_broken_templates(&mut self) -> Vec<PathBuf> {
+        let state = self.folder().join("state");
+        let mut made = Vec::new();
+        for entry in fs::read_dir(self.config.state.join("templates")).unwrap() {
+            let broken = state.join("templates").join(entry.unwrap().file_name());
+            fs::create_dir_all(&broken).unwrap();
+            fs::write(broken.join("state"), "no state of a machine").unwrap();
+            fs::File::create(broken.join("memory")).unwrap().set_len(256 << 20).unwrap();
+            fs::write(broken.join("template.json"), "{}").unwrap();
+            made.push(broken);
+        }
+        self.config.state = state;
+        made
+    }
+
+    /// What is left on the host of VMs: folders, control groups, processes and mounts.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let names = |folder: &Path| -> Vec<PathBuf> {
+            fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+        };
+        left.extend(names(&self.config.run).into_iter().filter(|path| path.is_dir()));
+        for controller in ["cpu", "memory", "."] {
+            let group = Path::new("/sys/fs/cgroup").join(controller).join(&self.config.cgroup);
+            left.extend(names(&group).into_iter().filter(|path| path.is_dir()));
+        }
+        let Users { first, places } = self.config.users;
+        for process in names(Path::new("/proc")) {
+            use std::os::unix::fs::MetadataExt;
+            let Ok(about) = fs::metadata(&process) else { continue };
+            if (first..first + places).contains(&about.uid()) {
+                left.push(process);
+            }
+        }
+        let mut left: Vec<String> = left.into_iter().map(|path| path.display().to_string()).collect();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        left.extend(mounts.lines().filter(|line| line.contains(self.folder().to_str().unwrap())).map(str::to_owned));
+        left
+    }
+
     /// A disk of one MiB that begins with this text.
     pub(crate) fn disk(&self, serial: &str, text: &str, read_only: bool) -> Disk {
         let path = self.folder().join(serial);
@@ -159,6 +200,8 @@ fn guest() -> Guest {
     let image = folder.parent().unwrap().join("guest").join("current");
     let image = Guest::read(&image).expect("there is a guest image; make one with `cargo xtask guest`");
     let mut initrd = fs::read(&image.initrd).unwrap();
+    // An archive begins at a multiple of four.
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
     initrd.extend(overlay());
     let path = folder.join("initrd");
     if fs::read(&path).ok().as_ref() != Some(&initrd) {
