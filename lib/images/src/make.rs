@@ -159,7 +159,10 @@ async fn make(
     if disk::free_bytes(&folder)? < total.saturating_add(settings.limits.keep_free) {
         return Err(ImageError::DiskFull { path: store.root().to_owned() });
     }
-    let bytes = fill(&store, &settings, &order, layers, &work, &progress).await?;
+    let bytes = match fill(&store, &settings, &order, layers, &work, &progress).await {
+        Ok(bytes) => bytes,
+        Err(error) => return blocking(move || Err(removed(work, error))).await,
+    };
     progress.send_modify(|now| now.stage = Stage::MakingDisk);
     let disk = work.path("disk");
     disk::make(&settings.format, &folder, &disk).await?;
@@ -174,6 +177,12 @@ async fn make(
     .await?;
     progress.send_modify(|now| now.stage = Stage::Done);
     Ok(Made { hold: Arc::new(hold), bytes })
+}
+
+/// The error, once nothing is left of what it has spoilt.
+fn removed(work: Arc<Work>, error: ImageError) -> ImageError {
+    drop(work);
+    error
 }
 
 /// Each layer with what it must come to.
@@ -197,7 +206,7 @@ async fn fill(
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<u64, ImageError> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    let _give_up = GiveUp(Arc::clone(&cancelled));
+    let give_up = GiveUp(Arc::clone(&cancelled));
     let budget = Budget::new(&settings.limits, cancelled);
     let (sender, receiver) = mpsc::channel::<Ready>(layers.len().max(1));
     let mut unpacking = tokio::task::spawn_blocking({
@@ -216,8 +225,16 @@ async fn fill(
             next = ready.next() => next,
             ended = &mut unpacking => return ended.unwrap_or(Err(ImageError::Cancelled)).map(|()| bytes),
         };
-        let Some(next) = next else { break };
-        let (layer, fetched) = next?;
+        let (layer, fetched) = match next {
+            Some(Ok(next)) => next,
+            None => break,
+            Some(Err(error)) => {
+                // The thread ends before the folder in which it works does.
+                drop((give_up, sender));
+                let _ = unpacking.await;
+                return Err(error);
+            }
+        };
         bytes += fetched;
         if sender.send(layer).await.is_err() {
             break;

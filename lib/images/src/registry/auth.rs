@@ -126,3 +126,48 @@ fn basic(login: &Login) -> HeaderValue {
     header.set_sensitive(true);
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_preferred_and_its_place_is_read() {
+        let token = |realm: &str, service: Option<&str>| {
+            let (realm, service) = (realm.to_owned(), service.map(ToOwned::to_owned));
+            Some(Challenge::Token { realm, service, scope: None })
+        };
+        for (header, challenge) in [
+            ("Basic realm=\"a\"", Some(Challenge::Basic)),
+            ("Bearer realm=\"https://a/t\",service=\"s \\\" q\"", token("https://a/t", Some("s \" q"))),
+            ("Basic realm=\"a\", Bearer realm=\"https://a/t\"", token("https://a/t", None)),
+            ("BEARER REALM=\"https://a/t\"", token("https://a/t", None)),
+            ("Bearer service=\"a\"", None),
+            ("Negotiate", None),
+            ("", None),
+        ] {
+            assert_eq!(Challenge::parse(header), challenge, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_hold_is_none() {
+        for body in
+            ["{\"token\":\"a\\nb\"}", "{\"token\":\"\"}", "{}", "[]", "{\"token\":1}", "", "{\"token\":\"\\u0000\"}"]
+        {
+            assert_eq!(token_of(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(token_of(b"{\"access_token\":\"a\"}").unwrap(), "Bearer a");
+        assert_eq!(token_of(b"{\"token\":\"b\",\"access_token\":\"a\"}").unwrap(), "Bearer b");
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in ".{0,200}") {
+            let _ = Challenge::parse(&header);
+            let _ = token_of(header.as_bytes());
+        }
+    }
+}

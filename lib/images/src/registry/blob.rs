@@ -1,7 +1,7 @@
 //! Fetches a layer into the store, and goes on where a broken connection has left off.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use nix::fcntl::{Flock, FlockArg};
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
 
 use super::{Session, in_time};
 use crate::digest::Digest;
@@ -155,25 +154,19 @@ impl Session {
             }
         }
         let url = response.url().clone();
-        let mut writer = partial.writer()?;
-        let result = loop {
+        loop {
             let chunk = match in_time(self.registry.patience.stall, &url, response.chunk()).await {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) if partial.size == blob.size => break Ok(Attempt::Whole),
-                Ok(None) => break Ok(Attempt::Broken(self.against("a layer is shorter than its manifest says"))),
-                Err(error) => break Ok(Attempt::Broken(error)),
+                Ok(None) if partial.size == blob.size => return Ok(Attempt::Whole),
+                Ok(None) => return Ok(Attempt::Broken(self.against("a layer is shorter than its manifest says"))),
+                Err(error) => return Ok(Attempt::Broken(error)),
             };
             if chunk.len() as u64 > blob.size - partial.size {
-                break Err(self.against("a layer is longer than its manifest says"));
+                return Err(self.against("a layer is longer than its manifest says"));
             }
-            writer.write_all(&chunk).await.while_doing("write", &partial.path)?;
-            partial.hasher.update(&chunk);
-            partial.size += chunk.len() as u64;
-            partial.fetched += chunk.len() as u64;
+            partial.append(&chunk)?;
             progress(signed(chunk.len() as u64));
-        };
-        writer.flush().await.while_doing("write", &partial.path)?;
-        result
+        }
     }
 
     fn against(&self, problem: &str) -> ImageError {
@@ -228,9 +221,15 @@ impl Partial {
         joined.await.unwrap_or(Err(ImageError::Cancelled))
     }
 
-    fn writer(&self) -> Result<tokio::io::BufWriter<tokio::fs::File>, ImageError> {
-        let file = self.file.try_clone().while_doing("open", &self.path)?;
-        Ok(tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file)))
+    /// Writes at once, since what is given up between two chunks goes on from here. A chunk is small, and the kernel takes it
+    /// into memory.
+    fn append(&mut self, chunk: &[u8]) -> Result<(), ImageError> {
+        let mut file: &File = &self.file;
+        file.write_all(chunk).while_doing("write", &self.path)?;
+        self.hasher.update(chunk);
+        self.size += chunk.len() as u64;
+        self.fetched += chunk.len() as u64;
+        Ok(())
     }
 
     fn restart(&mut self) -> Result<(), ImageError> {

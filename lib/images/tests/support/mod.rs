@@ -103,3 +103,15 @@ pub(crate) fn files_of(disk: &Path) -> Result<String> {
     ensure!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }
+
+/// Waits until something is so.
+pub(crate) async fn wait_for(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while std::time::Instant::now() < deadline {
+        if is_so()? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("{what} did not come about")
+}
