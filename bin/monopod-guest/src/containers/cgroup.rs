@@ -40,6 +40,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Where the kernel shows it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The file that a process joins by.
     pub(crate) fn members_file(&self) -> PathBuf {
         self.folder.join("cgroup.procs")

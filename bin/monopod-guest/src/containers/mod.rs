@@ -14,6 +14,7 @@ mod cgroup;
 mod container;
 mod control;
 mod create;
+mod devices;
 mod environment;
 pub mod error;
 mod exec;
@@ -116,6 +117,7 @@ impl Containers {
         for folder in [context.paths.containers(), context.paths.layers(), context.paths.images()] {
             std::fs::create_dir_all(folder)?;
         }
+        devices::guard(Cgroup::of_pod().folder())?;
         let images = Images::new(context.paths.clone());
         let shared = Shared {
             context,

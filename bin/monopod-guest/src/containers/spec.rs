@@ -47,13 +47,16 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec, OciSpecError> {
         .rootfs_propagation("private")
         .build()?;
     let root = RootBuilder::default().path(input.rootfs).readonly(input.read_only_root).build()?;
-    SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.0.2")
         .root(root)
         .mounts(mounts::all(input)?)
         .process(process(input.resources.oom_score_adj))
         .linux(linux)
-        .build()
+        .build()?;
+    // The machine has the Pod's name already.
+    spec.set_hostname(None);
+    Ok(spec)
 }
 
 /// The runtime's own idea of the process: all of root's powers, for as long as it takes to give most of them up.

@@ -1,5 +1,5 @@
 //! The system calls of containers that no crate wraps safely.
-#![expect(unsafe_code, reason = "fork, terminal ioctls, seccomp, received descriptors")]
+#![expect(unsafe_code, reason = "fork, terminal ioctls, seccomp, eBPF, received descriptors")]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -13,6 +13,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use nix::unistd::{ForkResult, Pid};
 use seccompiler::BpfProgram;
 use tokio::io::unix::AsyncFd;
+
+use super::devices::Instruction;
 
 /// Most descriptors in one message.
 const MOST_DESCRIPTORS: usize = 3;
@@ -108,4 +110,55 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> nix::Result<()> {
 pub(crate) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open as long as it lives.
     Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+/// Has the kernel ask a program whenever a process of a cgroup opens or makes a device.
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[Instruction]) -> nix::Result<()> {
+    /// As `union bpf_attr` for BPF_PROG_LOAD; what follows in there may be left out.
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buffer: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    /// The same for BPF_PROG_ATTACH.
+    #[repr(C)]
+    struct Attach {
+        target: RawFd,
+        program: RawFd,
+        attach_type: u32,
+        flags: u32,
+    }
+    const PROG_LOAD: libc::c_int = 5;
+    const PROG_ATTACH: libc::c_int = 8;
+    const CGROUP_DEVICE_PROGRAM: u32 = 15;
+    const CGROUP_DEVICE: u32 = 6;
+
+    let load = Load {
+        program_type: CGROUP_DEVICE_PROGRAM,
+        count: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
+        instructions: program.as_ptr().addr() as u64,
+        license: c"Apache-2.0".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buffer: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `Load`, and through it `count` instructions and a terminated text, which live on.
+    let loaded = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) };
+    let loaded = RawFd::try_from(Errno::result(loaded)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let loaded = unsafe { OwnedFd::from_raw_fd(loaded) };
+    let attach =
+        Attach { target: cgroup.as_raw_fd(), program: loaded.as_raw_fd(), attach_type: CGROUP_DEVICE, flags: 0 };
+    // SAFETY: the kernel reads `Attach`, which names two open descriptors.
+    let attached = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
+    Errno::result(attached).map(drop)
 }
