@@ -25,6 +25,8 @@ use crate::{connection, kernel_modules};
 
 /// How long the port may take to appear.
 const PORT_LIMIT: Duration = Duration::from_secs(10);
+/// Files that the agent may have open.
+const FILES: u64 = 65_535;
 /// File of the image that holds its version.
 const VERSION_FILE: &str = "/etc/monopod-guest-version";
 
@@ -45,10 +47,20 @@ fn boot() -> Result<()> {
     mounts().context("failed to mount the machine's file systems")?;
     open_console();
     kernel_modules::load("boot")?;
-    // One process id is never used twice in the life of a microVM, as good as.
-    write_sysctl("kernel/pid_max", "4194304")?;
+    settings()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
     runtime.block_on(serve())
+}
+
+/// What the kernel does by default and a machine for containers should not.
+fn settings() -> Result<()> {
+    // One process id is as good as never used twice in the life of a microVM.
+    write_sysctl("kernel/pid_max", "4194304")?;
+    // Programs that ask for more memory than they use are let: databases fork, and expect it.
+    write_sysctl("vm/overcommit_memory", "1")?;
+    // Each stream of the host holds a few descriptors.
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, FILES, FILES)?;
+    Ok(())
 }
 
 async fn serve() -> Result<()> {
@@ -145,6 +157,6 @@ fn open_console() {
 }
 
 /// Sets a kernel parameter, named as below /proc/sys.
-pub(crate) fn write_sysctl(name: &str, value: &str) -> Result<()> {
+fn write_sysctl(name: &str, value: &str) -> Result<()> {
     fs::write(Path::new("/proc/sys").join(name), value).with_context(|| format!("failed to set {name}"))
 }

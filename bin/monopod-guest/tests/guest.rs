@@ -3,6 +3,12 @@
 
 mod harness;
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
 use harness::{Guest, personality};
 use monopod_agent_client::Code;
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE, v1};
@@ -98,9 +104,24 @@ async fn vm_volumes_of_every_kind_are_made_and_measured() {
     assert!(error.to_string().contains("127.0.0.1:/export"), "{error}");
 }
 
+/// Opens the guest's port. QEMU takes one client at a time, and lets one more wait.
+async fn connect(guest: &Guest) -> UnixStream {
+    let connecting = async {
+        loop {
+            match UnixStream::connect(guest.socket()).await {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                connected => return connected.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), connecting).await.expect("QEMU takes the next client")
+}
+
 /// Writes bytes to the guest's port as a host would that is gone afterwards.
 async fn stray(guest: &Guest, bytes: &[u8]) {
-    let mut stream = UnixStream::connect(guest.socket()).await.unwrap();
+    let mut stream = connect(guest).await;
     stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();
 }
@@ -113,7 +134,7 @@ async fn vm_a_host_that_hangs_up_anywhere_can_come_back() {
     stray(&guest, &PREAMBLE[..3]).await;
     for round in 0..10_u8 {
         // A connection that ends in the middle of a frame: a DATA frame of which most is missing.
-        let mut stream = UnixStream::connect(guest.socket()).await.unwrap();
+        let mut stream = connect(&guest).await;
         let nonce = [round; NONCE_LENGTH];
         stream.write_all(&[&PREAMBLE[..], &nonce].concat()).await.unwrap();
         let mut answer = Vec::new();
@@ -136,4 +157,50 @@ async fn vm_shutdown_powers_the_machine_off() {
     let mut guest = Guest::personal(&[]).await;
     guest.client.shutdown().await.unwrap();
     assert!(guest.ended().await, "QEMU ends without an error");
+}
+
+/// Starts an NFS server for a folder, at the machine's gateway.
+fn nfs_server(folder: &Path) -> String {
+    let configuration = format!(
+        "NFS_CORE_PARAM {{ Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; }}\n\
+         NFSV4 {{ Graceless = true; Minor_Versions = 1, 2; }}\n\
+         EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = /export; Access_Type = RW; Squash = None; SecType = sys; \
+         Protocols = 4; Transports = TCP; FSAL {{ Name = VFS; }} }}\n",
+        export = folder.join("export").display(),
+    );
+    fs::create_dir(folder.join("export")).unwrap();
+    fs::write(folder.join("export/file"), "shared").unwrap();
+    fs::write(folder.join("server.conf"), configuration).unwrap();
+    format!(
+        "ip link set lo up\nip tuntap add tap0 mode tap\nip addr add 10.9.0.1/24 dev tap0\nip link set tap0 up\n\
+         mount -t tmpfs state /var/lib/nfs\nmkdir /var/lib/nfs/ganesha\n\
+         ganesha.nfsd -F -f {0}/server.conf -L {0}/log -p {0}/pid &",
+        folder.display(),
+    )
+}
+
+#[tokio::test]
+async fn vm_a_network_file_system_is_mounted_and_a_silent_server_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let tap = "tap,ifname=tap0,script=no,downscript=no";
+    let guest = Guest::boot_beside(&nfs_server(folder.path()), tap, &[]).await;
+    let mut request = v1::PersonalizeRequest { scratch_serial: String::new(), ..personality() };
+    let network = request.network.as_mut().unwrap();
+    (network.addresses, network.gateways) = (vec!["10.9.0.2/24".to_owned()], Vec::new());
+    guest.client.personalize(request).await.unwrap();
+    let nfs = |server: &str| v1::Nfs {
+        server: server.to_owned(),
+        export: "/export".to_owned(),
+        options: vec!["hard".to_owned(), "noresvport".to_owned()],
+        read_only: false,
+    };
+    let shared = volume("shared", Kind::Nfs(nfs("10.9.0.1")));
+    guest.client.put_volume(v1::PutVolumeRequest { fs_group: Some(2000), ..shared }).await.unwrap();
+    let file = fs::metadata(folder.path().join("export/file")).unwrap();
+    assert_eq!((file.gid(), file.mode() & 0o777), (2000, 0o664), "the guest can change what is on the server");
+    let stats = guest.client.stats(true).await.unwrap();
+    assert!(stats.volumes.iter().any(|volume| volume.name == "shared" && volume.usage.unwrap().capacity > 0));
+    let silent = guest.client.put_volume(volume("silent", Kind::Nfs(nfs("10.9.0.77")))).await.unwrap_err();
+    assert!(matches!(silent.code(), Some(Code::DeadlineExceeded | Code::Unavailable)), "{silent}");
+    guest.client.shutdown().await.unwrap();
 }

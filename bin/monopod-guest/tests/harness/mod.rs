@@ -36,10 +36,16 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Boots the current image with these disks, until its agent answers.
+    /// Boots the current image with these disks, until its agent answers. Its network card leads nowhere.
     pub(crate) async fn boot(disks: &[Disk]) -> Self {
+        Self::boot_beside("ip link set lo up", "hubport,hubid=0", disks).await
+    }
+
+    /// The same, with something else running in the machine's namespaces: what the shell script `neighbour` starts in the
+    /// background. The card is connected to `network`.
+    pub(crate) async fn boot_beside(neighbour: &str, network: &str, disks: &[Disk]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let machine = start(folder.path(), disks);
+        let machine = start(folder.path(), neighbour, network, disks);
         let deadlines = Deadlines { connect: BOOT_LIMIT, call: Duration::from_secs(60), ..Deadlines::default() };
         let socket = folder.path().join("agent");
         let mut guest = Self { client: AgentClient::new(SocketTransport::new(&socket), deadlines), folder, machine };
@@ -102,7 +108,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // The group: `timeout` and the QEMU that it watches.
+        // The group: `unshare`, whose child goes with it, and takes QEMU along.
         let group = Pid::from_raw(i32::try_from(self.machine.id()).unwrap());
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.machine.wait();
@@ -118,11 +124,15 @@ pub(crate) fn image() -> PathBuf {
     folder
 }
 
-fn start(folder: &Path, disks: &[Disk]) -> Child {
+fn start(folder: &Path, neighbour: &str, network: &str, disks: &[Disk]) -> Child {
     let image = image();
     let description: serde_json::Value = serde_json::from_slice(&fs::read(image.join("guest.json")).unwrap()).unwrap();
     let mut command = Command::new("unshare");
-    command.args(["--net", "timeout", "--foreground", "--signal=KILL", LIFETIME, "qemu-system-x86_64"]);
+    // Everything in these namespaces ends with the first process in them, which the shell becomes.
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec"]);
+    command
+        .arg(format!("{neighbour}\nexec timeout --foreground --signal=KILL {LIFETIME} qemu-system-x86_64 \"$@\""))
+        .arg("sh");
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35,accel=tcg"]);
     command.args(["-cpu", "max", "-smp", "1", "-m", "384"]);
     command.arg("-kernel").arg(image.join("vmlinuz")).arg("-initrd").arg(image.join("initrd"));
@@ -133,7 +143,8 @@ fn start(folder: &Path, disks: &[Disk]) -> Child {
     command.arg("-chardev");
     command.arg(format!("socket,id=agent,server=on,wait=off,path={}", folder.join("agent").display()));
     command.args(["-device", "virtserialport,chardev=agent,name=monopod.agent"]);
-    command.args(["-netdev", "hubport,id=network,hubid=0", "-device", "virtio-net-pci,netdev=network,romfile="]);
+    command.arg("-netdev").arg(format!("{network},id=network"));
+    command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
     command.args(["-device", "virtio-rng-pci", "-device", "virtio-scsi-pci,id=scsi"]);
     for (number, disk) in disks.iter().enumerate() {
         let read_only = if disk.read_only { "on" } else { "off" };
