@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use monopod_agent_proto::MAX_REQUEST;
 use monopod_agent_proto::v1::agent_client::AgentClient as Agent;
 use monopod_agent_proto::v1::{
     AgentLogEntry, AttachStart, ContainerState, CreateContainerRequest, ExecStart, GetStatsRequest, GetStatsResponse,
@@ -11,6 +12,7 @@ use monopod_agent_proto::v1::{
     ReadLogsRequest, RemoveContainerRequest, ShutdownRequest, SignalContainerRequest, StartContainerRequest,
     WatchAgentLogRequest, WatchContainersRequest, read_logs_request,
 };
+use prost::Message;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -234,6 +236,7 @@ impl AgentClient {
     /// When the guest refuses, or cannot be asked.
     pub async fn exec(&self, start: ExecStart) -> Result<Process, AgentError> {
         let call = self.short("Exec", Repeat::Never);
+        fits(call, &start)?;
         let (input, inputs) = process::input();
         let requests = exec_requests(start, inputs);
         let open = |mut agent: Agent<Channel>, requests| async move { agent.exec(requests).await };
@@ -307,9 +310,10 @@ impl AgentClient {
         make: impl Fn(Agent<Channel>, Q) -> F,
     ) -> Result<A, AgentError>
     where
-        Q: Clone,
+        Q: Message + Clone,
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        fits(call, &request)?;
         let (answer, link) = self.open(call, request, make).await?;
         link.delivered();
         Ok(answer)
@@ -371,6 +375,11 @@ impl AgentClient {
             }
         }
     }
+}
+
+/// Refuses what the guest would not take; found out later, it would look like a broken connection.
+fn fits(call: Call, request: &impl Message) -> Result<(), AgentError> {
+    if request.encoded_len() > MAX_REQUEST { Err(AgentError::TooLarge { call: call.name }) } else { Ok(()) }
 }
 
 async fn in_time<A>(call: Call, answered: impl Future<Output = Result<A, AgentError>>) -> Result<A, AgentError> {

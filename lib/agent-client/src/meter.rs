@@ -103,18 +103,19 @@ mod tests {
 
     use super::{CAPACITY, FrameMeter, PER_SECOND};
 
-    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    /// Settings without a setting.
+    const EMPTY: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-    fn pings_taken(meter: &mut FrameMeter, now: Instant) -> u64 {
-        (0..100_000).find(|_| !meter.read(&PING, now)).unwrap_or(100_000)
+    fn frames_taken(meter: &mut FrameMeter, now: Instant) -> u64 {
+        (0..100_000).find(|_| !meter.read(&EMPTY, now)).unwrap_or(100_000)
     }
 
     #[test]
-    fn a_flood_of_pings_is_cut_off_and_time_earns_some_back() {
+    fn a_flood_of_frames_is_cut_off_and_time_earns_some_back() {
         let start = Instant::now();
         let mut meter = FrameMeter::new(start);
-        assert_eq!(pings_taken(&mut meter, start), CAPACITY);
-        assert_eq!(pings_taken(&mut meter, start + Duration::from_secs(3)), 3 * PER_SECOND);
+        assert_eq!(frames_taken(&mut meter, start), CAPACITY);
+        assert_eq!(frames_taken(&mut meter, start + Duration::from_secs(3)), 3 * PER_SECOND);
     }
 
     #[test]
@@ -129,7 +130,7 @@ mod tests {
         for piece in stream.chunks(5) {
             assert!(meter.read(piece, start));
         }
-        assert_eq!(pings_taken(&mut meter, start), CAPACITY);
+        assert_eq!(frames_taken(&mut meter, start), CAPACITY);
     }
 
     #[test]
