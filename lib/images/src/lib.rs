@@ -64,7 +64,7 @@ pub struct Config {
     pub format: DiskFormat,
     /// Layers of an image that are fetched at once.
     pub parallel_layers: usize,
-    /// Images that are made at once; more wait for their turn.
+    /// Images that are unpacked or made into disks at once; more wait for their turn.
     pub parallel_images: usize,
     /// Bytes of fetched layers that are kept for other images that share them.
     pub blob_cache: u64,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{FutureExt as _, Shared, WeakShared};
 use futures_util::stream::{self, StreamExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::digest::Digest;
@@ -67,10 +68,17 @@ type Making = Pin<Box<dyn Future<Output = Result<Made, ImageError>> + Send>>;
 
 /// Makes disks. Who asks for one that is being made waits for it; when the last one has gone away, it is given up.
 pub(crate) struct Maker {
+    workshop: Workshop,
+    flights: Mutex<HashMap<Digest, Flight>>,
+}
+
+/// Where disks are made.
+#[derive(Clone, Debug)]
+struct Workshop {
     store: Store,
     settings: Settings,
-    flights: Mutex<HashMap<Digest, Flight>>,
-    /// Unpacking is work for disk and processor; more at once would only be slower.
+    /// Unpacking is work for disk and processor; more at once would only be slower. Fetching needs no turn, so that a
+    /// registry that stalls holds nobody up but those who wait for it.
     turns: Arc<Semaphore>,
 }
 
@@ -81,14 +89,14 @@ struct Flight {
 
 impl fmt::Debug for Maker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Maker").field("store", &self.store).finish_non_exhaustive()
+        formatter.debug_struct("Maker").field("workshop", &self.workshop).finish_non_exhaustive()
     }
 }
 
 impl Maker {
     pub(crate) fn new(store: Store, settings: Settings, parallel_images: usize) -> Self {
         let turns = Arc::new(Semaphore::new(parallel_images.max(1)));
-        Self { store, settings, flights: Mutex::default(), turns }
+        Self { workshop: Workshop { store, settings, turns }, flights: Mutex::default() }
     }
 
     /// Makes the disk, or waits for whoever makes it.
@@ -121,7 +129,7 @@ impl Maker {
             return (making, flight.progress.clone());
         }
         let (sender, progress) = watch::channel(Progress::default());
-        let work = make(self.store.clone(), self.settings.clone(), Arc::clone(&self.turns), order, Arc::new(sender));
+        let work = self.workshop.clone().make(order, Arc::new(sender));
         let making: Making = Box::pin(work);
         let making = making.shared();
         let weak = making.downgrade().expect("it was not polled yet");
@@ -139,44 +147,112 @@ impl Drop for GiveUp {
     }
 }
 
-async fn make(
-    store: Store,
-    settings: Settings,
-    turns: Arc<Semaphore>,
-    order: Order,
-    progress: Arc<watch::Sender<Progress>>,
-) -> Result<Made, ImageError> {
-    let _turn = turns.acquire().await.expect("the semaphore is never closed");
-    let layers = promised(&order)?;
-    let total: u64 = order.manifest.layers.iter().map(|layer| layer.size).sum();
-    progress.send_modify(|now| {
-        *now = Progress { stage: Stage::Fetching, total_bytes: total, total_layers: layers.len(), ..*now };
-    });
-    let work = Arc::new(store.work()?);
-    let folder = work.path("root");
-    std::fs::create_dir(&folder).while_doing("make", &folder)?;
-    // An image's disk is about as large as its layers at least.
-    if disk::free_bytes(&folder)? < total.saturating_add(settings.limits.keep_free) {
-        return Err(ImageError::DiskFull { path: store.root().to_owned() });
+impl Workshop {
+    async fn make(self, order: Order, progress: Arc<watch::Sender<Progress>>) -> Result<Made, ImageError> {
+        let layers = promised(&order)?;
+        let total: u64 = order.manifest.layers.iter().map(|layer| layer.size).sum();
+        progress.send_modify(|now| {
+            *now = Progress { stage: Stage::Fetching, total_bytes: total, total_layers: layers.len(), ..*now };
+        });
+        let work = Arc::new(self.store.work()?);
+        let folder = work.path("root");
+        std::fs::create_dir(&folder).while_doing("make", &folder)?;
+        // An image's disk is about as large as its layers at least.
+        if disk::free_bytes(&folder)? < total.saturating_add(self.settings.limits.keep_free) {
+            return Err(ImageError::DiskFull { path: self.store.root().to_owned() });
+        }
+        let bytes = match self.fill(&order, layers, &work, &progress).await {
+            Ok(bytes) => bytes,
+            Err(error) => return blocking(move || Err(removed(work, error))).await,
+        };
+        progress.send_modify(|now| now.stage = Stage::MakingDisk);
+        let disk = work.path("disk");
+        let turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        disk::make(&self.settings.format, &folder, &disk).await?;
+        drop(turn);
+        let id = order.manifest.config.digest;
+        let hold = blocking(move || {
+            let hold = self.store.adopt(&id, &order.config, &disk)?;
+            // The folder is large; this is the thread to remove it in.
+            drop(work);
+            self.store.trim_blobs(self.settings.blob_cache)?;
+            Ok(hold)
+        })
+        .await?;
+        progress.send_modify(|now| now.stage = Stage::Done);
+        Ok(Made { hold: Arc::new(hold), bytes })
     }
-    let bytes = match fill(&store, &settings, &order, layers, &work, &progress).await {
-        Ok(bytes) => bytes,
-        Err(error) => return blocking(move || Err(removed(work, error))).await,
-    };
-    progress.send_modify(|now| now.stage = Stage::MakingDisk);
-    let disk = work.path("disk");
-    disk::make(&settings.format, &folder, &disk).await?;
-    let id = order.manifest.config.digest;
-    let hold = blocking(move || {
-        let hold = store.adopt(&id, &order.config, &disk)?;
-        // The folder is large; this is the thread to remove it in.
-        drop(work);
-        store.trim_blobs(settings.blob_cache)?;
-        Ok(hold)
-    })
-    .await?;
-    progress.send_modify(|now| now.stage = Stage::Done);
-    Ok(Made { hold: Arc::new(hold), bytes })
+
+    /// Brings the layers and unpacks them, each as soon as it and those below it are there; the bytes fetched.
+    async fn fill(
+        &self,
+        order: &Order,
+        layers: Vec<(Blob, Digest)>,
+        work: &Arc<Work>,
+        progress: &Arc<watch::Sender<Progress>>,
+    ) -> Result<u64, ImageError> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let give_up = GiveUp(Arc::clone(&cancelled));
+        let budget = Budget::new(&self.settings.limits, cancelled);
+        let (sender, receiver) = mpsc::channel::<Ready>(layers.len().max(1));
+        let mut unpacking = tokio::task::spawn_blocking({
+            let (workshop, work, progress) = (self.clone(), Arc::clone(work), Arc::clone(progress));
+            let runtime = Handle::current();
+            move || workshop.unpack_all(&runtime, receiver, &work, budget, &progress)
+        });
+        let told = |more: i64| {
+            progress.send_modify(|now| now.bytes = now.bytes.saturating_add_signed(more).min(now.total_bytes));
+        };
+        let bring =
+            |(at, (blob, diff_id)): (usize, (Blob, Digest))| bring(&self.store, order, at, blob, diff_id, &told);
+        let mut ready =
+            stream::iter(layers.into_iter().enumerate()).map(bring).buffered(self.settings.parallel_layers.max(1));
+        let mut bytes = 0;
+        loop {
+            // There is room for every layer, so nothing that is fetched waits for what is unpacked.
+            let next = tokio::select! {
+                next = ready.next() => next,
+                ended = &mut unpacking => return ended.unwrap_or(Err(ImageError::Cancelled)).map(|()| bytes),
+            };
+            let (layer, fetched) = match next {
+                Some(Ok(next)) => next,
+                None => break,
+                Some(Err(error)) => {
+                    // The thread ends before the folder in which it works does.
+                    drop((give_up, sender));
+                    let _ = unpacking.await;
+                    return Err(error);
+                }
+            };
+            bytes += fetched;
+            if sender.send(layer).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        progress.send_modify(|now| now.stage = Stage::Unpacking);
+        unpacking.await.unwrap_or(Err(ImageError::Cancelled)).map(|()| bytes)
+    }
+
+    fn unpack_all(
+        &self,
+        runtime: &Handle,
+        mut layers: mpsc::Receiver<Ready>,
+        work: &Work,
+        mut budget: Budget,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), ImageError> {
+        let folder = work.path("root");
+        let failed = |digest: Digest| move |error| ImageError::layer(digest, self.store.root(), error);
+        let tree =
+            Tree::open(&folder).and_then(|tree| tree.prepare().map(|()| tree)).map_err(failed(Digest::of(b"")))?;
+        while let Some(layer) = layers.blocking_recv() {
+            let _turn = runtime.block_on(self.turns.acquire()).expect("the semaphore is never closed");
+            unpack(layer.stored, layer.promise, &tree, &mut budget).map_err(failed(layer.digest))?;
+            progress.send_modify(|now| now.layers += 1);
+        }
+        Ok(())
+    }
 }
 
 /// The error, once nothing is left of what it has spoilt.
@@ -194,55 +270,6 @@ fn promised(order: &Order) -> Result<Vec<(Blob, Digest)>, ImageError> {
         return Err(ImageError::malformed("manifest", problem));
     }
     Ok(layers.iter().copied().zip(diff_ids).collect())
-}
-
-/// Brings the layers and unpacks them, each as soon as it and those below it are there; the bytes fetched.
-async fn fill(
-    store: &Store,
-    settings: &Settings,
-    order: &Order,
-    layers: Vec<(Blob, Digest)>,
-    work: &Arc<Work>,
-    progress: &Arc<watch::Sender<Progress>>,
-) -> Result<u64, ImageError> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let give_up = GiveUp(Arc::clone(&cancelled));
-    let budget = Budget::new(&settings.limits, cancelled);
-    let (sender, receiver) = mpsc::channel::<Ready>(layers.len().max(1));
-    let mut unpacking = tokio::task::spawn_blocking({
-        let (store, work, progress) = (store.clone(), Arc::clone(work), Arc::clone(progress));
-        move || unpack_all(receiver, &store, &work, budget, &progress)
-    });
-    let told = |more: i64| {
-        progress.send_modify(|now| now.bytes = now.bytes.saturating_add_signed(more).min(now.total_bytes));
-    };
-    let bring = |(at, (blob, diff_id)): (usize, (Blob, Digest))| bring(store, order, at, blob, diff_id, &told);
-    let mut ready = stream::iter(layers.into_iter().enumerate()).map(bring).buffered(settings.parallel_layers.max(1));
-    let mut bytes = 0;
-    loop {
-        // There is room for every layer, so nothing that is fetched waits for what is unpacked.
-        let next = tokio::select! {
-            next = ready.next() => next,
-            ended = &mut unpacking => return ended.unwrap_or(Err(ImageError::Cancelled)).map(|()| bytes),
-        };
-        let (layer, fetched) = match next {
-            Some(Ok(next)) => next,
-            None => break,
-            Some(Err(error)) => {
-                // The thread ends before the folder in which it works does.
-                drop((give_up, sender));
-                let _ = unpacking.await;
-                return Err(error);
-            }
-        };
-        bytes += fetched;
-        if sender.send(layer).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
-    progress.send_modify(|now| now.stage = Stage::Unpacking);
-    unpacking.await.unwrap_or(Err(ImageError::Cancelled)).map(|()| bytes)
 }
 
 /// A layer that can be unpacked.
@@ -278,23 +305,6 @@ async fn bring(
             Ok((Ready { digest: blob.digest, promise, stored: Box::new(stored), _blob: None }, 0))
         }
     }
-}
-
-fn unpack_all(
-    mut layers: mpsc::Receiver<Ready>,
-    store: &Store,
-    work: &Work,
-    mut budget: Budget,
-    progress: &watch::Sender<Progress>,
-) -> Result<(), ImageError> {
-    let folder = work.path("root");
-    let failed = |digest: Digest| move |error| ImageError::layer(digest, store.root(), error);
-    let tree = Tree::open(&folder).and_then(|tree| tree.prepare().map(|()| tree)).map_err(failed(Digest::of(b"")))?;
-    while let Some(layer) = layers.blocking_recv() {
-        unpack(layer.stored, layer.promise, &tree, &mut budget).map_err(failed(layer.digest))?;
-        progress.send_modify(|now| now.layers += 1);
-    }
-    Ok(())
 }
 
 /// Runs something that waits for the disk.

@@ -97,6 +97,31 @@ async fn vm_a_pull_that_nobody_waits_for_ends_and_the_next_one_goes_on() -> Resu
 }
 
 #[tokio::test]
+async fn vm_a_registry_that_stalls_holds_up_nobody_else() -> Result<()> {
+    let registry = TestRegistry::start().await?;
+    let stored = sample().stored(Compression::Gzip, Dialect::Oci)?;
+    registry.push("shop/web", "1", &stored).await?;
+    let front = Front::of(registry.address()).await?;
+    let layer = stored.layers[0].digest.as_str();
+    front.spoil(layer, Fault::Stall(0), 1000);
+    let reference: Reference = format!("{}/shop/web:1", front.host()).parse()?;
+    let store = Store::with(|config| config.parallel_images = 1)?;
+    let credentials = Credentials::none();
+    let other = async {
+        let is_asked = || Ok(front.asked().iter().any(|asked| asked.path.contains(layer)));
+        support::wait_for("the download that stalls", is_asked).await?;
+        import(&store, &image("shop/other:1")).await
+    };
+    tokio::select! {
+        result = store.images.ensure(&reference, PullPolicy::Always, &credentials, |_| {}) => {
+            anyhow::bail!("the other image comes first: {result:?}")
+        }
+        other = other => assert!(other?.disk.exists()),
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn vm_what_a_crash_left_is_gone_after_the_next_start() -> Result<()> {
     let store = Store::new()?;
     let kept = import(&store, &image("shop/kept:1")).await?;
