@@ -15,6 +15,9 @@ use crate::config::Accelerator;
 /// Name of the agent's port; the guest finds it by this.
 const AGENT_PORT: &str = "monopod.agent";
 
+/// The hub between the guest's network card and the tap.
+pub(crate) const HUB: u32 = 0;
+
 /// Bytes of the guest kernel's words that are kept.
 pub(crate) const CONSOLE_BYTES: u32 = 64 << 10;
 
@@ -69,12 +72,11 @@ impl std::fmt::Display for Inherited {
     }
 }
 
-/// The sockets that QEMU listens on and the tap of its network card.
+/// The open files that QEMU is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Channels {
     pub(crate) control: Inherited,
     pub(crate) agent: Inherited,
-    pub(crate) tap: Option<Inherited>,
     /// The KVM device, which the process' user may not open.
     pub(crate) kvm: Option<Inherited>,
 }
@@ -105,7 +107,7 @@ pub(crate) fn arguments(program: &Program<'_>, shape: Shape, origin: Origin, cha
     // A guest that ends is kept, stopped, until it has been asked for its last words.
     add(&["-action", "reboot=shutdown,shutdown=pause"]);
     add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
-    let Channels { control, agent, tap, kvm: _ } = channels;
+    let Channels { control, agent, kvm: _ } = channels;
     add(&["-chardev", &format!("socket,id=control,fd={control},server=on,wait=off")]);
     add(&["-mon", "chardev=control,mode=control"]);
     add(&["-device", "virtio-serial-pci,id=serial,max_ports=2"]);
@@ -113,10 +115,8 @@ pub(crate) fn arguments(program: &Program<'_>, shape: Shape, origin: Origin, cha
     add(&["-chardev", &format!("socket,id=agent,fd={agent},server=on,wait=off")]);
     add(&["-device", &format!("virtserialport,chardev=agent,name={AGENT_PORT}")]);
     add(&["-device", "virtio-scsi-pci,id=scsi"]);
-    match tap {
-        Some(tap) => add(&["-netdev", &format!("tap,id=net,fd={tap},vhost=off")]),
-        None => add(&["-netdev", "hubport,id=net,hubid=0"]),
-    }
+    // A hub, into which the tap is plugged when there is one: a process that waits for a VM has none yet.
+    add(&["-netdev", &format!("hubport,id=net,hubid={HUB}")]);
     // Its own boot program is of no use. The address is the agent's business, since a template's would be everybody's.
     add(&["-device", "virtio-net-pci,id=card,netdev=net,romfile=,mac=52:54:00:00:00:01"]);
     add(&["-object", "rng-builtin,id=random", "-device", "virtio-rng-pci,rng=random"]);

@@ -43,6 +43,9 @@ pub struct Config {
     pub templates: bool,
     /// How many templates are kept; the one longest unused goes first.
     pub keep_templates: usize,
+    /// How many processes are kept waiting with a template loaded, for the shapes used last. Each costs the VMM's own
+    /// memory and makes one start quicker.
+    pub spares: usize,
     /// What a VM may use beyond what the guest was sold.
     pub allowance: Allowance,
     /// How long things may take.

@@ -13,7 +13,8 @@ use crate::arguments::{Origin, Shape};
 use crate::config::Config;
 use crate::place::Places;
 use crate::seat::{OpenDisk, Purpose, Seat};
-use crate::template::Templates;
+use crate::spares::Spares;
+use crate::template::{Template, Templates};
 
 /// What all VMs have in common.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Common {
     pub(crate) config: Arc<Config>,
     pub(crate) places: Arc<Places>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) spares: Arc<Spares>,
 }
 
 /// One VM.
@@ -38,7 +40,7 @@ struct Wish {
     id: VmId,
     cpu: MilliCpu,
     shape: Shape,
-    tap: Option<Arc<OwnedFd>>,
+    tap: Option<OwnedFd>,
     disks: Vec<OpenDisk>,
 }
 
@@ -63,7 +65,7 @@ impl QemuDriver {
         let (accelerator, vcpus) = (common.config.accelerator, spec.vcpus());
         let shape = Shape { accelerator, vcpus, memory: spec.memory };
         let disks = spec.disks.into_iter().map(OpenDisk::open).collect::<Result<_, _>>()?;
-        let wish = Wish { id: spec.id, cpu: spec.cpu, shape, tap: spec.tap.map(Arc::new), disks };
+        let wish = Wish { id: spec.id, cpu: spec.cpu, shape, tap: spec.tap, disks };
         Ok(Self { common, wish: Some(wish), seat: Mutex::new(None) })
     }
 
@@ -80,46 +82,99 @@ impl QemuDriver {
         self.seat().ok_or_else(|| VmError::Control { what: "there is no process".to_owned() })
     }
 
-    async fn restore(&self, wish: &Wish, watch: &mut Watch) -> Result<(), VmError> {
-        let template = self.common.templates.get(wish.shape).await?;
-        watch.lap("template");
-        let restored = self.bring_up(wish, Origin::Restore, Some(template.folder.clone()), watch).await;
-        if restored.is_err() {
-            self.common.templates.discard(&template);
-        }
-        restored
+    fn sit(&self, seat: Seat) -> Arc<Seat> {
+        let seat = Arc::new(seat);
+        *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&seat));
+        seat
     }
 
-    async fn bring_up(
+    /// A guest that stands still where its template was saved.
+    async fn restore(&self, wish: &Wish, template: &Template, watch: &mut Watch) -> Result<Arc<Seat>, VmError> {
+        let seat = self.launch(wish, Origin::Restore, Some(template.folder.clone()), watch).await?;
+        seat.load().await?;
+        watch.lap("load");
+        Ok(seat)
+    }
+
+    /// Starts from a template; false when that is not to be and the guest has to be booted.
+    async fn start_from_template(&self, wish: &Wish, watch: &mut Watch) -> Result<bool, VmError> {
+        let template = match self.common.templates.get(wish.shape).await {
+            Ok(template) => template,
+            Err(error) => {
+                tell_of_boot(wish, &error);
+                return Ok(false);
+            }
+        };
+        watch.lap("template");
+        if !self.use_spare(wish, watch).await {
+            match self.restore(wish, &template, watch).await {
+                // From here on a failure is none of the template's.
+                Ok(seat) => self.equip(&seat, wish, watch).await?,
+                Err(error) => {
+                    tell_of_boot(wish, &error);
+                    self.common.templates.discard(&template);
+                    self.release().await;
+                    watch.lap("restore-failed");
+                    return Ok(false);
+                }
+            }
+        }
+        self.common.spares.refill(wish.shape, template);
+        Ok(true)
+    }
+
+    /// Whether there was a process that had loaded the template already, and it could be used.
+    async fn use_spare(&self, wish: &Wish, watch: &mut Watch) -> bool {
+        let Some(seat) = self.common.spares.take(wish.shape) else { return false };
+        let seat = self.sit(seat);
+        watch.lap("spare");
+        let Err(error) = self.equip(&seat, wish, watch).await else { return true };
+        tracing::warn!(vm = %wish.id, error = &error as &dyn std::error::Error, "a spare could not be used");
+        self.release().await;
+        watch.lap("spare-failed");
+        false
+    }
+
+    /// Starts a process and connects to its control channel.
+    async fn launch(
         &self,
         wish: &Wish,
         origin: Origin,
         template: Option<PathBuf>,
         watch: &mut Watch,
-    ) -> Result<(), VmError> {
+    ) -> Result<Arc<Seat>, VmError> {
         let (config, places) = (&self.common.config, &self.common.places);
-        let purpose = Purpose { id: Some(wish.id.clone()), shape: wish.shape, origin, template, tap: wish.tap.clone() };
+        let purpose = Purpose { id: Some(wish.id.clone()), shape: wish.shape, origin, template };
         let (seat, entering) = Seat::open(config, places, &purpose)?;
-        let seat = Arc::new(seat);
-        *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&seat));
+        let seat = self.sit(seat);
         seat.enter(entering).await?;
         watch.lap("process");
         seat.control().await?;
         watch.lap("control");
-        if origin == Origin::Restore {
-            seat.load().await?;
-            watch.lap("load");
+        Ok(seat)
+    }
+
+    /// Gives a guest that stands still what is its own, then lets it go.
+    async fn equip(&self, seat: &Seat, wish: &Wish, watch: &mut Watch) -> Result<(), VmError> {
+        if let Some(tap) = &wish.tap {
+            seat.plug(tap).await?;
+            watch.lap("network");
         }
         for disk in &wish.disks {
             seat.attach(disk).await?;
         }
         watch.lap("disks");
-        seat.place.cgroup.cap_cpu(wish.cpu + config.allowance.cpu)?;
-        seat.started()?;
+        seat.place.cgroup.cap_cpu(wish.cpu + self.common.config.allowance.cpu)?;
+        seat.started(&wish.id)?;
         seat.resume().await?;
         watch.lap("resume");
         Ok(())
     }
+}
+
+fn tell_of_boot(wish: &Wish, error: &VmError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(vm = %wish.id, error, "a microVM is booted, as it could not be restored");
 }
 
 #[async_trait]
@@ -127,18 +182,11 @@ impl Driver for QemuDriver {
     async fn start(&self) -> Result<Vec<Stage>, VmError> {
         let Some(wish) = &self.wish else { return Ok(Vec::new()) };
         let mut watch = Watch { since: Instant::now(), stages: Vec::new() };
-        if self.common.config.templates {
-            match self.restore(wish, &mut watch).await {
-                Ok(()) => return Ok(watch.stages),
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(vm = %wish.id, error, "a microVM is booted, as it could not be restored");
-                }
-            }
-            self.release().await;
-            watch.lap("restore-failed");
+        if self.common.config.templates && self.start_from_template(wish, &mut watch).await? {
+            return Ok(watch.stages);
         }
-        self.bring_up(wish, Origin::Boot, None, &mut watch).await?;
+        let seat = self.launch(wish, Origin::Boot, None, &mut watch).await?;
+        self.equip(&seat, wish, &mut watch).await?;
         Ok(watch.stages)
     }
 

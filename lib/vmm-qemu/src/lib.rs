@@ -5,6 +5,7 @@
 //!    │                                    └ seat::Seat       a process in its place
 //!    │                                       │ jail::launch  puts it into its jail
 //!    ├─ template::Templates                  │ qmp::Client   its control channel
+//!    ├─ spares::Spares                       │
 //!    └─ place::Places                        └ place::Place  its user, folder and control group
 //! ```
 //!
@@ -24,6 +25,7 @@ mod process;
 pub mod qmp;
 mod record;
 mod seat;
+mod spares;
 mod template;
 mod vmm;
 

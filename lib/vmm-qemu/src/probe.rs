@@ -199,7 +199,7 @@ async fn run(
         Ok::<_, VmError>(process.ended().await)
     };
     let ended = timeout(LIMIT, ended).await;
-    let took = started.elapsed();
+    let took = Duration::from_micros(to_micros(started.elapsed()));
     process.kill();
     process.ended().await;
     let how = ended.map_err(|_| VmError::TimedOut { what: "a guest of 16 bytes".to_owned(), limit: LIMIT })??;
@@ -275,11 +275,15 @@ fn read_kept(run: &Path, qemu_version: &str) -> Option<Report> {
     Some(Report { qemu_version: kept.qemu_version, attempts, templates: kept.templates, kept: true })
 }
 
+fn to_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Not being able to keep it costs the next start a probe, and nothing else.
 fn keep(run: &Path, report: &Report) {
     let attempts = report.attempts.iter().map(|Attempt { accelerator, outcome }| KeptAttempt {
         kvm: *accelerator == Accelerator::Kvm,
-        microseconds: outcome.as_ref().ok().map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+        microseconds: outcome.as_ref().ok().map(|took| to_micros(*took)),
         failure: outcome.as_ref().err().cloned(),
     });
     let attempts = attempts.collect();

@@ -15,7 +15,7 @@ use monopod_vmm::{ByteStream, VmError, VmExit, VmId};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-use crate::arguments::{Channels, Inherited, Origin, Program, Shape, arguments, inside};
+use crate::arguments::{Channels, HUB, Inherited, Origin, Program, Shape, arguments, inside};
 use crate::config::{Accelerator, Config};
 use crate::console::last_words;
 use crate::jail::{Bind, Launched, Order, launch};
@@ -47,7 +47,6 @@ pub(crate) struct Purpose {
     pub(crate) origin: Origin,
     /// The template's folder, to be filled or to be restored.
     pub(crate) template: Option<PathBuf>,
-    pub(crate) tap: Option<Arc<OwnedFd>>,
 }
 
 /// A QEMU process in its place.
@@ -197,15 +196,26 @@ impl Seat {
         Err(VmError::Refused { command: command.to_owned(), message })
     }
 
+    /// Plugs a tap into the network card.
+    pub(crate) async fn plug(&self, tap: &OwnedFd) -> Result<(), VmError> {
+        let client = self.client()?;
+        client.command_with_file("getfd", json!({"fdname": "tap"}), tap).await?;
+        let host = json!({"type": "tap", "id": "tap", "fd": "tap", "vhost": false});
+        client.command("netdev_add", host).await?;
+        let cable = json!({"type": "hubport", "id": "cable", "hubid": HUB, "netdev": "tap"});
+        client.command("netdev_add", cable).await.map(drop)
+    }
+
     /// Lets the guest's processors run.
     pub(crate) async fn resume(&self) -> Result<(), VmError> {
         self.command("cont", json!({})).await.map(drop)
     }
 
-    /// Writes down that it can be adopted from now on.
-    pub(crate) fn started(&self) -> Result<(), VmError> {
+    /// Writes down whose it is and that it can be adopted from now on.
+    pub(crate) fn started(&self, id: &VmId) -> Result<(), VmError> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         record.process = self.process.record();
+        record.id = Some(id.as_str().to_owned());
         record.started = true;
         record.write(&self.place.folder).map_err(VmError::host("write down the microVM"))
     }
@@ -275,7 +285,9 @@ impl Seat {
         let text = fs::read(self.place.folder.join(LOG)).unwrap_or_default();
         let text = text.get(text.len().saturating_sub(QUOTED)..).unwrap_or(&text);
         let text = String::from_utf8_lossy(text);
-        let text: String = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        // Warnings, as of a card without a cable, explain no end.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": warning: ")).collect();
+        let text: String = lines.join("; ").chars().filter(|letter| !letter.is_control()).collect();
         if text.is_empty() { how } else { format!("{how}: {text}") }
     }
 
@@ -317,9 +329,8 @@ fn start_process(
         Accelerator::Tcg => None,
     };
     let mut files = vec![control.as_fd(), agent.as_fd()];
-    let tap = purpose.tap.as_ref().map(|tap| inherit(&mut files, tap.as_fd()));
     let kvm = kvm.as_ref().map(|kvm| inherit(&mut files, kvm.as_fd()));
-    let channels = Channels { control: Inherited(0), agent: Inherited(1), tap, kvm };
+    let channels = Channels { control: Inherited(0), agent: Inherited(1), kvm };
     let program = Program { qemu: &config.qemu, kernel_parameters: &config.guest.kernel_parameters };
     let order = Order {
         cgroup_entrances: place.cgroup.entrances(),

@@ -90,7 +90,7 @@ impl Templates {
     /// All that a template depends on.
     fn key(&self, shape: Shape) -> Result<String, VmError> {
         let program = Program { qemu: Path::new("qemu"), kernel_parameters: &self.config.guest.kernel_parameters };
-        let channels = Channels { control: Inherited(0), agent: Inherited(1), tap: None, kvm: None };
+        let channels = Channels { control: Inherited(0), agent: Inherited(1), kvm: None };
         let mut hash = Sha256::new();
         hash.update(self.config.guest.fingerprint()?);
         hash.update(&self.qemu);
@@ -133,7 +133,7 @@ impl Templates {
         memory.set_len(shape.memory.0 << 20).map_err(name())?;
         fs::File::create_new(half.join("state")).map_err(name())?;
         let template = Some(half.to_path_buf());
-        let purpose = Purpose { id: None, shape, origin: Origin::MakeTemplate, template, tap: None };
+        let purpose = Purpose { id: None, shape, origin: Origin::MakeTemplate, template };
         let (seat, entering) = Seat::open(&self.config, &self.places, &purpose)?;
         let outcome = async {
             for file in ["memory", "state"] {

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::driver::{Common, QemuDriver};
 use crate::place::Places;
 use crate::seat::Seat;
+use crate::spares::Spares;
 use crate::template::Templates;
 
 /// Makes VMs with QEMU.
@@ -34,13 +35,25 @@ impl QemuVmm {
         std::fs::create_dir_all(&config.run).map_err(VmError::host("make the run folder"))?;
         let places = Places::new(Arc::clone(&config));
         let templates = Templates::new(Arc::clone(&config), Arc::clone(&places), qemu_version.clone())?;
-        Ok(Self { common: Arc::new(Common { config, places, templates }), vms: Arc::default(), qemu_version })
+        let spares = Spares::new(Arc::clone(&config), Arc::clone(&places));
+        Ok(Self { common: Arc::new(Common { config, places, templates, spares }), vms: Arc::default(), qemu_version })
     }
 
     /// Version of QEMU, such as `10.0.2`.
     #[must_use]
     pub fn qemu_version(&self) -> &str {
         &self.qemu_version
+    }
+
+    /// Ends what waits for VMs to come; to be called when the daemon ends in order. VMs run on.
+    pub async fn close(&self) {
+        self.common.spares.close().await;
+    }
+
+    /// How many processes wait for VMs to come.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        self.common.spares.waiting()
     }
 
     /// Enters a VM under its name, unless that is taken, and gives it to a task of its own.

@@ -9,14 +9,14 @@ use crate::config::Accelerator;
 
 const SHAPE: Shape = Shape { accelerator: Accelerator::Tcg, vcpus: 2, memory: MiB(512) };
 
-fn channels(tap: bool) -> Channels {
-    Channels { control: Inherited(0), agent: Inherited(1), tap: tap.then_some(Inherited(2)), kvm: Some(Inherited(3)) }
+fn channels() -> Channels {
+    Channels { control: Inherited(0), agent: Inherited(1), kvm: Some(Inherited(2)) }
 }
 
-fn line(shape: Shape, origin: Origin, tap: bool) -> Vec<String> {
+fn line(shape: Shape, origin: Origin) -> Vec<String> {
     let program =
         Program { qemu: Path::new("/usr/bin/qemu-system-x86_64"), kernel_parameters: "console=hvc0 quiet panic=-1" };
-    arguments(&program, shape, origin, channels(tap))
+    arguments(&program, shape, origin, channels())
 }
 
 /// One option per line, for reading.
@@ -56,12 +56,12 @@ fn a_booted_machine_has_exactly_these_devices() {
 -chardev socket,id=agent,fd={fd1},server=on,wait=off
 -device virtserialport,chardev=agent,name=monopod.agent
 -device virtio-scsi-pci,id=scsi
--netdev tap,id=net,fd={fd2},vhost=off
+-netdev hubport,id=net,hubid=0
 -device virtio-net-pci,id=card,netdev=net,romfile=,mac=52:54:00:00:00:01
 -object rng-builtin,id=random
 -device virtio-rng-pci,rng=random
 -device vmgenid,guid=auto";
-    assert_eq!(shown(&line(SHAPE, Origin::Boot, true)), expect);
+    assert_eq!(shown(&line(SHAPE, Origin::Boot)), expect);
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn a_template_and_its_copies_have_the_same_devices() {
             .map(|pair| pair[1].clone())
             .collect()
     };
-    let made = devices(line(SHAPE, Origin::MakeTemplate, false));
-    assert_eq!(made, devices(line(SHAPE, Origin::Restore, true)));
-    assert_eq!(made, devices(line(SHAPE, Origin::Boot, true)));
+    let made = devices(line(SHAPE, Origin::MakeTemplate));
+    assert_eq!(made, devices(line(SHAPE, Origin::Restore)));
+    assert_eq!(made, devices(line(SHAPE, Origin::Boot)));
 }
 
 #[test]
 fn a_copy_reads_the_templates_memory_and_writes_none_of_it() {
-    let line = shown(&line(SHAPE, Origin::Restore, true));
+    let line = shown(&line(SHAPE, Origin::Restore));
     assert!(line.contains("mem-path=/template/memory,share=off,readonly=on,rom=off"), "{line}");
     assert!(line.contains("-incoming defer"), "{line}");
     assert!(!line.contains("-kernel"), "{line}");
@@ -87,7 +87,7 @@ fn a_copy_reads_the_templates_memory_and_writes_none_of_it() {
 
 #[test]
 fn kvm_gives_the_machines_own_processor() {
-    let line = shown(&line(Shape { accelerator: Accelerator::Kvm, ..SHAPE }, Origin::Boot, false));
-    assert!(line.contains("-add-fd fd={fd3},set=0\n-accel kvm,device=/dev/fdset/0\n-cpu host\n"), "{line}");
+    let line = shown(&line(Shape { accelerator: Accelerator::Kvm, ..SHAPE }, Origin::Boot));
+    assert!(line.contains("-add-fd fd={fd2},set=0\n-accel kvm,device=/dev/fdset/0\n-cpu host\n"), "{line}");
     assert!(line.contains("-netdev hubport,id=net,hubid=0"), "{line}");
 }

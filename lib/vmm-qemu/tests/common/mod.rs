@@ -1,6 +1,8 @@
 //! What the tests with real guests share: a guest of busybox that obeys lines on the agent's port, and a `QemuVmm` for it
 //! in folders, users and control groups of the test's own.
 
+pub(crate) mod tap;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -111,6 +113,7 @@ impl Bench {
             users: Users { first: 30_000_000 + number * 100, places: 100 },
             templates: true,
             keep_templates: 8,
+            spares: 0,
             allowance: Allowance::default(),
             limits: Limits::default(),
             ready: Arc::new(SaysReady),
