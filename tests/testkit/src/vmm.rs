@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use monopod_types::MiB;
-use monopod_vmm::{ByteStream, Disk, Driver, Life, Stage, Vm, VmError, VmExit, VmId, VmSpec, Vmm, own};
-use tokio::io::duplex;
+use monopod_vmm::{ByteStream, Disk, Driver, Life, OwnedVm, Stage, Vm, VmError, VmExit, VmId, VmSpec, Vmm, own};
+use tokio::io::{copy_bidirectional, duplex};
 use tokio::sync::watch;
 
 use crate::guest::FakeGuest;
@@ -62,7 +62,8 @@ struct FakeVm {
     _tap: Option<std::os::fd::OwnedFd>,
     next_start: Mutex<Option<NextStart>>,
     exit: watch::Sender<Option<VmExit>>,
-    released: watch::Sender<bool>,
+    /// The handle of the daemon that has it.
+    owner: Mutex<Option<OwnedVm>>,
 }
 
 impl FakeMachine {
@@ -141,7 +142,7 @@ impl FakeVmm {
             _tap: tap,
             next_start: Mutex::new(machine.next_starts.pop_front()),
             exit: watch::Sender::new(None),
-            released: watch::Sender::new(false),
+            owner: Mutex::default(),
         });
         machine.running.insert(id, Arc::clone(&vm));
         Ok(vm)
@@ -153,8 +154,9 @@ impl Vmm for FakeVmm {
     async fn start(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, VmError> {
         spec.check()?;
         let id = spec.id.clone();
-        let driver = self.new_vm(spec)?;
-        let (_, starting) = own(id, driver, Life::Start(START_LIMIT), Box::new(|| {}));
+        let vm = self.new_vm(spec)?;
+        let (owner, starting) = own(id, Arc::clone(&vm) as Arc<dyn Driver>, Life::Start(START_LIMIT), Box::new(|| {}));
+        vm.belongs_to(owner);
         Ok(Arc::new(starting.finished().await?))
     }
 
@@ -162,20 +164,19 @@ impl Vmm for FakeVmm {
         let vm = self.machine.lock().running.get(id).cloned();
         let Some(vm) = vm else { return Ok(()) };
         self.machine.called(format!("kill {id}"));
-        vm.kill();
-        let mut released = vm.released.subscribe();
-        // The VM holds the sender.
-        drop(released.wait_for(|released| *released).await);
-        Ok(())
+        let owner = vm.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(owner) = owner { owner.kill().await } else { Ok(()) }
     }
 
     async fn adopt(&self) -> Result<Vec<Arc<dyn Vm>>, VmError> {
         let running: Vec<Arc<FakeVm>> = self.machine.lock().running.values().cloned().collect();
         let adopt = |vm: Arc<FakeVm>| {
-            let (owned, starting) = own(vm.id.clone(), vm, Life::Adopted, Box::new(|| {}));
+            let driver = Arc::clone(&vm) as Arc<dyn Driver>;
+            let (owner, starting) = own(vm.id.clone(), driver, Life::Adopted, Box::new(|| {}));
             // It runs already: dropped before it is over, the start would end it.
             tokio::spawn(starting.finished());
-            Arc::new(owned) as Arc<dyn Vm>
+            vm.belongs_to(owner.clone());
+            Arc::new(owner) as Arc<dyn Vm>
         };
         Ok(running.into_iter().map(adopt).collect())
     }
@@ -198,6 +199,10 @@ impl FakeVm {
             }
             first
         });
+    }
+
+    fn belongs_to(&self, owner: OwnedVm) {
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
     }
 
     fn disks(&self) -> MutexGuard<'_, Vec<Disk>> {
@@ -239,16 +244,17 @@ impl Driver for FakeVm {
         machine.running.remove(&self.id);
         // The next VM of that name is another one.
         machine.guests.remove(&self.id);
-        self.released.send_replace(true);
     }
 
     async fn connect(&self) -> Result<Box<dyn ByteStream>, VmError> {
-        let (ours, theirs) = duplex(PIPE);
+        let (ours, mut outer) = duplex(PIPE);
+        let (mut inner, theirs) = duplex(PIPE);
         let guest = self.guest.clone();
+        tokio::spawn(async move { guest.serve(theirs).await });
         let mut exit = self.exit.subscribe();
         tokio::spawn(async move {
             tokio::select! {
-                () = guest.serve(theirs) => {}
+                _ = copy_bidirectional(&mut outer, &mut inner) => {}
                 // The stream breaks when the VM ends.
                 _ = exit.wait_for(Option::is_some) => {}
             }

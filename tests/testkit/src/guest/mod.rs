@@ -89,6 +89,11 @@ impl FakeGuest {
         self.shared.change(|state| state.manner = manner);
     }
 
+    /// It speaks another version of the protocol from now on.
+    pub fn speak_protocol(&self, protocol: u32) {
+        self.shared.change(|state| state.protocol = Some(protocol));
+    }
+
     /// What containers of a name do, when they are started from now on.
     pub fn script(&self, container: &str, script: Script) {
         self.shared.change(|state| state.scripts.insert(container.to_owned(), script));

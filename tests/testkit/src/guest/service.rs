@@ -65,9 +65,12 @@ impl Agent for Service {
 
     async fn hello(&self, _: Request<proto::HelloRequest>) -> Answer<proto::HelloResponse> {
         self.called("Hello", "").await?;
-        let personality = self.shared.state().personality.clone();
+        let (protocol, personality) = {
+            let state = self.shared.state();
+            (state.protocol, state.personality.clone())
+        };
         Ok(Response::new(proto::HelloResponse {
-            protocol: PROTOCOL_VERSION,
+            protocol: protocol.unwrap_or(PROTOCOL_VERSION),
             guest_version: "fake".to_owned(),
             kernel_release: "6.12.0-fake".to_owned(),
             personalized: personality.is_some(),

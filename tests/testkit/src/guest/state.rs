@@ -20,6 +20,7 @@ pub(super) const TERMINATE: i32 = 15;
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(super) manner: Manner,
+    pub(super) protocol: Option<u32>,
     pub(super) scripts: BTreeMap<String, Script>,
     pub(super) execs: BTreeMap<String, ExecScript>,
     pub(super) failures: BTreeMap<String, VecDeque<(Code, String)>>,
