@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use monopod_agent_proto::v1::CpuMemory;
 use nix::unistd::Pid;
@@ -11,6 +13,11 @@ use nix::unistd::Pid;
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
 /// The one that holds all containers.
 pub(crate) const POD: &str = "/pod";
+
+/// How long the processes of a cgroup may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// A cgroup by its path below the mount point.
 #[derive(Clone, Debug)]
@@ -85,13 +92,20 @@ impl Cgroup {
         }
     }
 
-    /// Removes it. Needs to be empty; what is gone already is fine.
+    /// Removes it; what is gone already is fine. Blocks while what was killed in it is still ending, but not for long.
     pub(crate) fn remove(&self) {
-        match fs::remove_dir(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, cgroup = %self.path.display(), "failed to remove a cgroup");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match fs::remove_dir(&self.folder) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                    thread::sleep(INTERVAL);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, cgroup = %self.path.display(), "failed to remove a cgroup");
+                    return;
+                }
+                Ok(()) | Err(_) => return,
             }
-            Ok(()) | Err(_) => {}
         }
     }
 

@@ -109,6 +109,69 @@ async fn vm_out_of_memory_is_told_apart_from_a_kill() {
 }
 
 #[tokio::test]
+async fn vm_a_host_that_hangs_up_hurts_no_container() {
+    let guest = guest().await;
+    let client = &guest.client;
+    let script = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; read x; echo $x";
+    start(client, v1::CreateContainerRequest { stdin: true, ..shell("main", script) }).await;
+    let mut after = 0;
+    let mut lines = 0;
+    for round in 0..5 {
+        let mut reader = within(client.read_logs("main", after)).await.unwrap();
+        while lines < 2000 * (round + 1) {
+            let entry = within(reader.next()).await.unwrap().unwrap();
+            assert_eq!(entry.text, lines.to_string().as_bytes(), "no line is lost and none comes twice");
+            after = entry.time;
+            lines += 1;
+            reader.acknowledge(after);
+        }
+        client.disconnect().await;
+        within(client.reconnect()).await.unwrap();
+    }
+    assert_eq!(state(client, "main", Phase::Running).await.finished_at, 0);
+    let attach = v1::AttachStart { id: "main".to_owned(), stdin: true, ..v1::AttachStart::default() };
+    let process = within(client.attach(attach)).await.unwrap();
+    process.input.write(b"still here\n").await.unwrap();
+    let mut reader = within(client.read_logs("main", after)).await.unwrap();
+    let mut last = Vec::new();
+    while let Some(entry) = within(reader.next()).await.unwrap() {
+        reader.acknowledge(entry.time);
+        last = entry.text;
+    }
+    assert_eq!(last, b"still here");
+}
+
+#[tokio::test]
+async fn vm_many_containers_leave_nothing_behind() {
+    const COUNT: u32 = 40;
+    let guest = guest().await;
+    let client = &guest.client;
+    let mut warnings = within(client.watch_agent_log()).await.unwrap();
+    let mut before = 0;
+    let begin = std::time::Instant::now();
+    for number in 0..COUNT {
+        let id = format!("job-{number}");
+        start(client, shell(&id, "sleep 1000 & echo done")).await;
+        assert_eq!(ended(client, &id).await.exit_code, 0);
+        assert_eq!(log(client, &id).await.len(), 1);
+        within(client.remove_container(&id)).await.unwrap();
+        if number == 10 {
+            before = within(client.stats(false)).await.unwrap().agent_memory;
+        }
+    }
+    println!("{} ms for each container", begin.elapsed().as_millis() / u128::from(COUNT));
+    let stats = within(client.stats(true)).await.unwrap();
+    println!("the agent holds {} KiB, {} KiB before", stats.agent_memory >> 10, before >> 10);
+    assert!(stats.containers.is_empty());
+    assert!(stats.agent_memory < before + (1 << 20), "the agent grows: {before} to {}", stats.agent_memory);
+    // Whatever could not be tidied up would have been told.
+    while let Ok(entry) = tokio::time::timeout(std::time::Duration::from_secs(1), warnings.next()).await {
+        let entry = entry.unwrap().unwrap();
+        assert!(!["WARN", "ERROR"].contains(&entry.level.as_str()), "{entry:?}");
+    }
+}
+
+#[tokio::test]
 async fn vm_statistics_are_of_each_container() {
     let guest = guest().await;
     let client = &guest.client;

@@ -93,7 +93,8 @@ impl Guest {
 
     async fn wait_for(&mut self, socket: &Path) {
         for _ in 0..600 {
-            if socket.exists() {
+            // The file is there a moment before anybody listens. A host that hangs up at once is nothing to the guest.
+            if tokio::net::UnixStream::connect(socket).await.is_ok() {
                 return;
             }
             if let Some(status) = self.machine.try_wait().unwrap() {
