@@ -91,10 +91,11 @@ impl Agent {
 #[tonic::async_trait]
 impl v1::agent_server::Agent for Agent {
     async fn hello(&self, _: Request<v1::HelloRequest>) -> Result<Response<v1::HelloResponse>, Status> {
-        let pod_uid = match &*self.shared.life.read().await {
+        // Somebody writes only while a Personalize is under way: then it has not succeeded yet.
+        let pod_uid = self.shared.life.try_read().ok().and_then(|life| match &*life {
             Life::Fresh | Life::Spoilt => None,
             Life::Personal(pod) => Some(pod.uid.clone()),
-        };
+        });
         Ok(Response::new(v1::HelloResponse {
             protocol: PROTOCOL_VERSION,
             guest_version: self.shared.image_version.clone(),

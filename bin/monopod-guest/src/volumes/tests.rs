@@ -52,6 +52,35 @@ fn an_update_switches_all_files_at_once_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_reader_of_one_folder_never_sees_two_updates() {
+    let root = tempfile::tempdir().unwrap();
+    let names: Vec<_> = (0..20).map(|number| format!("file-{number}")).collect();
+    let update = |round: u32| {
+        let data = round.to_string();
+        let contents: Vec<_> = names.iter().map(|name| (name.as_str(), data.as_str())).collect();
+        write(root.path(), &contents, None);
+    };
+    update(0);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut last = String::new();
+            while last != "50" {
+                // As a careful program reads: resolve the link once. The folder may go meanwhile, never change.
+                let folder = root.path().join(fs::read_link(root.path().join("..data")).unwrap());
+                let read: Result<Vec<_>, _> = names.iter().map(|name| fs::read_to_string(folder.join(name))).collect();
+                let Ok(read) = read else { continue };
+                assert!(read.iter().all(|text| *text == read[0]), "{read:?}");
+                last.clone_from(&read[0]);
+            }
+            last
+        });
+        (1..=50).for_each(update);
+        reader.join().unwrap()
+    });
+    assert_eq!(seen, "50");
+}
+
+#[test]
 fn an_update_that_changes_nothing_switches_nothing() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), &[("a", "1")], None);
