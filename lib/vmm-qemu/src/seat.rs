@@ -199,11 +199,15 @@ impl Seat {
     /// Plugs a tap into the network card.
     pub(crate) async fn plug(&self, tap: &OwnedFd) -> Result<(), VmError> {
         let client = self.client()?;
-        client.command_with_file("getfd", json!({"fdname": "tap"}), tap).await?;
         let host = json!({"type": "tap", "id": "tap", "fd": "tap", "vhost": false});
-        client.command("netdev_add", host).await?;
         let cable = json!({"type": "hubport", "id": "cable", "hubid": HUB, "netdev": "tap"});
-        client.command("netdev_add", cable).await.map(drop)
+        // Written at once; QEMU carries them out one after the other.
+        let (handed, host, cable) = tokio::join!(
+            client.command_with_file("getfd", json!({"fdname": "tap"}), tap),
+            client.command("netdev_add", host),
+            client.command("netdev_add", cable),
+        );
+        handed.and(host).and(cable).map(drop)
     }
 
     /// Lets the guest's processors run.

@@ -78,9 +78,10 @@ impl Seat {
         let number = disks.free().ok_or_else(|| invalid(format!("more than {MOST} disks")))?;
         let client = self.client()?;
         let set = json!({"fdset-id": set(number)});
-        client.command_with_file("add-fd", set.clone(), &disk.file).await?;
-        let added = add(client, &disk.disk, number).await;
-        if let Err(error) = added {
+        // Written at once; QEMU carries them out one after the other.
+        let (handed, added) =
+            tokio::join!(client.command_with_file("add-fd", set.clone(), &disk.file), add(client, &disk.disk, number),);
+        if let Err(error) = handed.and(added) {
             // What had been added goes again; a refusal of that would hide the cause.
             drop(client.command("blockdev-del", json!({"node-name": node(number)})).await);
             drop(client.command("remove-fd", set).await);
@@ -122,12 +123,13 @@ async fn add(client: &Client, disk: &Disk, number: u32) -> Result<(), VmError> {
     let contents = json!({
         "driver": "raw", "node-name": node(number), "read-only": read_only, "discard": "unmap", "file": file,
     });
-    client.command("blockdev-add", contents).await?;
     // The identification is shorter than a serial may be.
     let short: String = serial.chars().take(IDENTIFICATION).collect();
     let device = json!({
         "driver": "scsi-hd", "id": format!("{PREFIX}{serial}"), "drive": node(number), "bus": "scsi.0",
         "scsi-id": number, "lun": 0, "serial": serial, "device_id": short,
     });
-    client.command("device_add", device).await.map(drop)
+    let (contents, device) =
+        tokio::join!(client.command("blockdev-add", contents), client.command("device_add", device));
+    contents.and(device).map(drop)
 }

@@ -224,6 +224,10 @@ fn overlay() -> Vec<u8> {
     fs::copy("/bin/busybox", folder.path().join("bin/busybox")).expect("busybox-static is installed");
     fs::write(folder.path().join("init"), INIT).unwrap();
     fs::set_permissions(folder.path().join("init"), fs::Permissions::from_mode(0o755)).unwrap();
+    // The same bytes each time, so that the tests share their templates.
+    for name in ["bin/busybox", "bin", "dev", "proc", "sys", "init", "."] {
+        fs::File::open(folder.path().join(name)).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
     let mut cpio = Command::new("cpio");
     cpio.args(["--create", "--format=newc", "--quiet", "--reproducible", "--renumber-inodes"])
         .current_dir(folder.path());
