@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use monopod_agent_proto::v1;
 use nix::unistd::Pid;
@@ -75,6 +76,8 @@ pub(super) fn make(
     let cgroup = Cgroup::of_container(folder.key());
     let made = try_make(request, around, cgroup.clone());
     if made.is_err() {
+        // A process that was made, and of which the helper could not tell any more. What is left is told by `remove`.
+        let _ = cgroup.kill();
         folder.remove();
         cgroup.remove();
     }
@@ -86,8 +89,10 @@ fn try_make(
     around: Surroundings,
     cgroup: Cgroup,
 ) -> Result<(Arc<Container>, Ends), ContainerError> {
+    let begin = Instant::now();
     let folder = around.folder;
     folder.make(&around.image)?;
+    folder.make_working_directory(&request.working_directory);
     let accounts = Accounts::parse(&folder.read_image_file("etc/passwd"), &folder.read_image_file("etc/group"));
     let ids = users::resolve(&request.user.clone().unwrap_or_default(), &accounts)?;
     let plan = plan(&request, ids, &around.context.hostname);
@@ -118,7 +123,15 @@ fn try_make(
         key: folder.key().to_owned(),
         process: plan.clone(),
     };
+    let prepared = begin.elapsed();
     let (init, ends) = launch(&around.context, &job, request.stdin)?;
+    let launched = begin.elapsed();
+    tracing::info!(
+        container = %request.name,
+        folder_us = prepared.as_micros(),
+        runtime_us = (launched - prepared).as_micros(),
+        "made a container"
+    );
     let parts = Parts {
         id: request.id,
         name: request.name,

@@ -89,6 +89,14 @@ impl Folder {
             .map_err(ContainerError::prepare("the termination message"))
     }
 
+    /// Makes the working directory where the image lacks it: in a read-only root the container's process cannot. What
+    /// is in the way is not for us to judge; entering it will tell.
+    pub(crate) fn make_working_directory(&self, path: &str) {
+        if let Err(error) = make_below(&self.rootfs(), path.trim_start_matches('/'), Permissions::from_mode(0o755)) {
+            tracing::debug!(%error, path, "failed to make a working directory");
+        }
+    }
+
     /// A file of the image, empty where there is none.
     pub(crate) fn read_image_file(&self, path: &str) -> String {
         let read = || -> std::io::Result<String> {
@@ -106,18 +114,17 @@ impl Folder {
     pub(crate) fn hold_part(&self, index: usize, volume: &Path, part: &str, make: bool) -> nix::Result<PathBuf> {
         let found = match open_below(volume, part, OFlag::O_PATH) {
             Err(Errno::ENOENT) if make => {
-                make_below(volume, part)?;
+                make_below(volume, part, fs::metadata(volume).map_err(errno)?.permissions())?;
                 open_below(volume, part, OFlag::O_PATH)?
             }
             other => other?,
         };
         let place = self.root.join("mounts").join(index.to_string());
         let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-        let io = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        if fs::metadata(&source).map_err(io)?.is_dir() {
-            fs::create_dir(&place).map_err(io)?;
+        if fs::metadata(&source).map_err(errno)?.is_dir() {
+            fs::create_dir(&place).map_err(errno)?;
         } else {
-            File::create(&place).map_err(io)?;
+            File::create(&place).map_err(errno)?;
         }
         let none: Option<&str> = None;
         mount(Some(&source), &place, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
@@ -177,10 +184,8 @@ fn open_below(root: &Path, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     openat2(&root, path, how)
 }
 
-/// Makes folders below a folder, with the mode of that folder. Never leaves it, whatever links are in the way.
-fn make_below(root: &Path, path: &str) -> nix::Result<()> {
-    let io = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let mode = fs::metadata(root).map_err(io)?.permissions();
+/// Makes folders below a folder. Never leaves it, whatever links are in the way.
+fn make_below(root: &Path, path: &str, permissions: Permissions) -> nix::Result<()> {
     let mut done = PathBuf::from(".");
     for name in Path::new(path).components() {
         let parent = open_below(root, done.to_str().ok_or(Errno::EINVAL)?, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
@@ -189,13 +194,17 @@ fn make_below(root: &Path, path: &str) -> nix::Result<()> {
         match mkdirat(&parent, name, Mode::from_bits_truncate(0o700)) {
             Ok(()) => {
                 let made = File::from(open_below(root, done.to_str().ok_or(Errno::EINVAL)?, OFlag::O_RDONLY)?);
-                made.set_permissions(mode.clone()).map_err(io)?;
+                made.set_permissions(permissions.clone()).map_err(errno)?;
             }
             Err(Errno::EEXIST) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio as Stream};
 use std::time::Duration;
 
+use nix::libc;
 use nix::unistd::Pid;
 
 use super::control::{self, Job, Reply};
 use super::helper;
 use super::process::Stdio;
+use super::sys;
 use crate::reaper::Reaper;
 
 /// This very program, wherever it is.
@@ -34,14 +36,23 @@ pub(super) enum Launched {
 
 /// Runs a job. Blocks until the process is there; for a thread that may.
 pub(super) fn run(reaper: &Reaper, job: &Job, stdio: Option<&Stdio>) -> io::Result<Launched> {
-    let socket = start(reaper, helper::HELPER)?;
-    control::send_job(&socket, job, stdio)?;
+    let (socket, helper) = start(reaper, helper::HELPER)?;
+    let launched = hear_out(reaper, &socket, job, stdio);
+    if launched.is_err() {
+        // One that does not answer is not left to itself. It may have ended by now.
+        let _ = sys::kill(helper, libc::SIGKILL);
+    }
+    launched
+}
+
+fn hear_out(reaper: &Reaper, socket: &UnixStream, job: &Job, stdio: Option<&Stdio>) -> io::Result<Launched> {
+    control::send_job(socket, job, stdio)?;
     let mut terminal = None;
     let mut pid = None;
-    while let Some(reply) = control::receive(&socket)? {
+    while let Some(reply) = control::receive(socket)? {
         match reply {
             Reply::Process(number) => pid = Some(Pid::from_raw(number)),
-            Reply::Terminal => terminal = Some(control::receive_terminal(&socket)?),
+            Reply::Terminal => terminal = Some(control::receive_terminal(socket)?),
             Reply::Refused(text) => {
                 // What was begun ends by itself; nobody else asks how.
                 pid.into_iter().for_each(|pid| drop(reaper.watch(pid)));
@@ -59,7 +70,7 @@ pub(super) fn run(reaper: &Reaper, job: &Job, stdio: Option<&Stdio>) -> io::Resu
 
 /// Starts the process that holds the process namespace of all containers.
 pub(super) fn pause(reaper: &Reaper) -> io::Result<Pid> {
-    let socket = start(reaper, helper::PAUSE)?;
+    let (socket, _helper) = start(reaper, helper::PAUSE)?;
     match control::receive(&socket)? {
         Some(Reply::Process(number)) => Ok(Pid::from_raw(number)),
         Some(Reply::Refused(text)) => Err(io::Error::other(text)),
@@ -67,13 +78,13 @@ pub(super) fn pause(reaper: &Reaper) -> io::Result<Pid> {
     }
 }
 
-fn start(reaper: &Reaper, name: &str) -> io::Result<UnixStream> {
+fn start(reaper: &Reaper, name: &str) -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_read_timeout(Some(PATIENCE))?;
     ours.set_write_timeout(Some(PATIENCE))?;
     let child = Command::new(PROGRAM).arg0(name).env_clear().stdin(Stream::from(OwnedFd::from(theirs))).spawn()?;
-    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     // Claims its end, so that it is not kept for somebody who asks later.
-    drop(reaper.watch(Pid::from_raw(pid)));
-    Ok(ours)
+    drop(reaper.watch(pid));
+    Ok((ours, pid))
 }

@@ -70,6 +70,7 @@ async fn vm_users_have_no_more_than_they_are_given() {
                   touch /sys/x 2>&1; touch /sys/fs/cgroup/x 2>&1; echo ok > /dev/shm/x && cat /dev/shm/x";
     let mut request = shell("locked", script);
     request.read_only_root = true;
+    request.working_directory = "/missing/in/the/image".to_owned();
     let got = lines(client, request).await;
     let expected = [
         "unshare: unshare(0x20000): Operation not permitted",

@@ -37,7 +37,7 @@ fn a_part_of_a_volume_never_leaves_the_volume() {
     for path in ["absolute/passwd", "relative/secret", "../outside/secret"] {
         assert_eq!(open_below(&volume, path, OFlag::O_PATH).unwrap_err(), Errno::ENOENT, "{path}");
     }
-    assert!(make_below(&volume, "relative/made").is_err());
+    assert!(make_below(&volume, "relative/made", fs::Permissions::from_mode(0o755)).is_err());
     assert!(!outside.join("made").exists());
 }
 
@@ -54,11 +54,11 @@ fn links_within_a_volume_are_followed() {
 }
 
 #[test]
-fn missing_parts_are_made_with_the_mode_of_the_volume() {
+fn missing_parts_are_made_with_the_mode_that_was_asked_for() {
     let own = Own::new("make");
-    fs::set_permissions(&own.0, fs::Permissions::from_mode(0o2775)).unwrap();
-    make_below(&own.0, "a/b").unwrap();
-    make_below(&own.0, "a/b/c").unwrap();
+    let mode = fs::Permissions::from_mode(0o2775);
+    make_below(&own.0, "a/b", mode.clone()).unwrap();
+    make_below(&own.0, "a/b/c", mode).unwrap();
     for path in ["a", "a/b", "a/b/c"] {
         assert_eq!(fs::metadata(own.0.join(path)).unwrap().permissions().mode() & 0o7777, 0o2775, "{path}");
     }
