@@ -3,6 +3,9 @@
 //! Handles send requests with a reply channel. A request to end the VM is taken at any time, also during the start; the
 //! others are carried out beside each other while the VM runs, and are dropped when it ends.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
