@@ -14,7 +14,7 @@ use crate::unpack::LayerError;
 #[non_exhaustive]
 pub enum ImageError {
     /// The text is no image reference.
-    #[error("couldn't parse image name \"{name}\"")]
+    #[error("Failed to apply default image tag \"{name}\": couldn't parse image name \"{name}\"")]
     InvalidName {
         /// The text.
         name: String,
@@ -23,7 +23,7 @@ pub enum ImageError {
         source: ReferenceError,
     },
     /// The policy forbids pulling.
-    #[error("Container image \"{reference}\" is not present with pull policy of Never")]
+    #[error("Container image \"{}\" is not present with pull policy of Never", reference.written())]
     NeverPull {
         /// What was asked for.
         reference: Reference,

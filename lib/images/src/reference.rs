@@ -1,6 +1,8 @@
 //! Image references, read and completed as Docker and containerd do: `web` is `docker.io/library/web:latest`.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use crate::digest::Digest;
@@ -11,6 +13,35 @@ pub struct Reference {
     domain: String,
     path: String,
     version: Version,
+    written: Written,
+}
+
+/// A reference as somebody wrote it. It is for messages: two ways to write the same are the same reference.
+#[derive(Clone, Debug)]
+struct Written(String);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialOrd for Written {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Written {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
 }
 
 /// What of a repository is meant.
@@ -74,7 +105,14 @@ impl Reference {
     /// The same repository at a digest.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {
-        Self { version: Version::Digest(digest), ..self.clone() }
+        let written = Written(format!("{}@{digest}", self.repository()));
+        Self { version: Version::Digest(digest), written, ..self.clone() }
+    }
+
+    /// The reference as it was written, for messages.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        &self.written.0
     }
 
     /// The tag or digest as a registry takes it in a URL.
@@ -126,7 +164,7 @@ impl FromStr for Reference {
             (Some(digest), Some(_) | None) => Version::Digest(digest.parse().map_err(|_| ReferenceError::Digest)?),
             (None, tag) => Version::Tag(tag.unwrap_or("latest").to_owned()),
         };
-        Ok(Self { domain: domain.to_owned(), path, version })
+        Ok(Self { domain: domain.to_owned(), path, version, written: Written(text.to_owned()) })
     }
 }
 

@@ -32,6 +32,20 @@ fn a_digest_wins_over_a_tag() {
 }
 
 #[test]
+fn messages_have_a_reference_as_it_was_written() {
+    let (short, long): (Reference, Reference) =
+        ("web".parse().unwrap(), "docker.io/library/web:latest".parse().unwrap());
+    assert_eq!((&short, short.written()), (&long, "web"));
+    let error = crate::ImageError::NeverPull { reference: short };
+    assert_eq!(error.to_string(), "Container image \"web\" is not present with pull policy of Never");
+    let error = crate::Images::reference("Web").unwrap_err();
+    let words = "Failed to apply default image tag \"Web\": couldn't parse image name \"Web\"";
+    assert_eq!((error.reason(), error.to_string().as_str()), ("InvalidImageName", words));
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.unwrap(), "invalid reference format: repository name (library/Web) must be lowercase");
+}
+
+#[test]
 fn what_is_no_reference_is_named() {
     use ReferenceError::{Digest, Format, Identifier, TooLong, UpperCase};
     let long = format!("a/{}", "b".repeat(256));
