@@ -9,6 +9,7 @@ mod codegen;
 mod demo;
 mod fuzz;
 mod guest;
+mod image;
 mod process;
 mod tidy;
 mod tools;
@@ -48,6 +49,8 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         agent: Option<PathBuf>,
     },
+    /// Writes the images that examples and the demo run, as archives into ~/.cache/monopod/images.
+    Image,
     /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
     Fuzz {
         /// Seconds per target.
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
         Task::Codegen => codegen::write(&workspace),
         Task::Guest { refresh, agent: Some(agent) } => guest::build_with(&agent, refresh),
         Task::Guest { refresh, agent: None } => guest::build(&workspace, refresh),
+        Task::Image => image::write(&workspace),
         Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
     }
 }
