@@ -14,8 +14,8 @@ use crate::error::{Context, ImageError};
 /// No disk is told from another by this; guests find disks by their serial.
 const FILE_SYSTEM_ID: &str = "4d6f6e6f-706f-4d69-8d61-676564697363";
 
-/// When the file system was made, it says: in 2100. mkfs.erofs 1.5 has no other way to fix this time that leaves those of
-/// the files alone: `-T` gives its time to all files, and this one only to files that are newer.
+/// When the file system was made, it says: in 2100. mkfs.erofs 1.5 has no other way to fix this time that leaves those
+/// of the files alone: `-T` gives its time to all files, and this one only to files that are newer.
 const FILE_SYSTEM_TIME: &str = "4102444800";
 
 /// How disks are made.

@@ -1,11 +1,12 @@
 //! Container images: pull, verify, unpack, one read-only erofs disk each, cache.
 //!
-//! [`Images::ensure`] is what a container's start needs: it gives an [`Image`] whose disk is there and stays as long as the
-//! value lives. Behind it lie the client for registries (`registry`), archives from disk (`import`), the unpacker for
-//! layers, which are hostile until shown otherwise (`unpack`), the disk (`disk`), and the folder where all is kept (`store`).
+//! [`Images::ensure`] is what a container's start needs: it gives an [`Image`] whose disk is there and stays as long as
+//! the value lives. Behind it lie the client for registries (`registry`), archives from disk (`import`), the unpacker
+//! for layers, which are hostile until shown otherwise (`unpack`), the disk (`disk`), and the folder where all is kept
+//! (`store`).
 //!
-//! An image is known by its id, the digest of its config. The config names every layer's content, so one id is one disk,
-//! whichever way, under whatever name and however compressed the image came.
+//! An image is known by its id, the digest of its config. The config names every layer's content, so one id is one
+//! disk, whichever way, under whatever name and however compressed the image came.
 
 mod credentials;
 mod digest;
@@ -163,8 +164,8 @@ impl Images {
 
     /// Gives an image whose disk is there, and pulls it if the policy wants that.
     ///
-    /// However many ask for the same image at once, it is made once. Whoever stops waiting, drops the future; when nobody
-    /// waits any more, the pull ends and leaves nothing behind but whole layers.
+    /// However many ask for the same image at once, it is made once. Whoever stops waiting, drops the future; when
+    /// nobody waits any more, the pull ends and leaves nothing behind but whole layers.
     ///
     /// # Errors
     /// When the policy forbids what is needed, or the image cannot be had.
@@ -310,8 +311,8 @@ impl Images {
         .await
     }
 
-    /// Removes images that were not used for the longest time, when the disk is fuller than the high watermark and until
-    /// it is no fuller than the low one. Kept layers go first; what a Pod uses never goes.
+    /// Removes images that were not used for the longest time, when the disk is fuller than the high watermark and
+    /// until it is no fuller than the low one. Kept layers go first; what a Pod uses never goes.
     ///
     /// # Errors
     /// When the store cannot be read or written. That too little could be freed shows in the result.

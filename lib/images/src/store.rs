@@ -8,8 +8,9 @@
 //! blobs/DIGEST.partial
 //! work/*              images under way
 //! ```
-//! Every claim is a file lock, so that it ends with the process that holds it, however that ends: a shared lock on a disk
-//! in use, an exclusive one on a work folder and on a partial blob. What is not locked is rubbish or may be collected.
+//! Every claim is a file lock, so that it ends with the process that holds it, however that ends: a shared lock on a
+//! disk in use, an exclusive one on a work folder and on a partial blob. What is not locked is rubbish or may be
+//! collected.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

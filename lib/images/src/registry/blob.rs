@@ -47,8 +47,8 @@ enum Attempt {
 }
 
 impl Session {
-    /// Fetches a blob unless it is here. `progress` is told how many bytes more there are; when a start was in vain, how
-    /// many less.
+    /// Fetches a blob unless it is here. `progress` is told how many bytes more there are; when a start was in vain,
+    /// how many less.
     ///
     /// # Errors
     /// When no server gives it, or none gives the right content.
@@ -221,8 +221,8 @@ impl Partial {
         joined.await.unwrap_or(Err(ImageError::Cancelled))
     }
 
-    /// Writes at once, since what is given up between two chunks goes on from here. A chunk is small, and the kernel takes it
-    /// into memory.
+    /// Writes at once, since what is given up between two chunks goes on from here. A chunk is small, and the kernel
+    /// takes it into memory.
     fn append(&mut self, chunk: &[u8]) -> Result<(), ImageError> {
         let mut file: &File = &self.file;
         file.write_all(chunk).while_doing("write", &self.path)?;

@@ -2,8 +2,8 @@
 //!
 //! Guarantees: every path is walked from the folder's descriptor, one component at a time, without ever letting the
 //! kernel follow a symbolic link; links in the middle of a path are resolved as the image would see them, with the
-//! folder as `/`, so that `bin -> /usr/bin` works and `x -> ../../etc` stays inside. The last component is never followed.
-//! Assumptions: nobody else writes in the folder.
+//! folder as `/`, so that `bin -> /usr/bin` works and `x -> ../../etc` stays inside. The last component is never
+//! followed. Assumptions: nobody else writes in the folder.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
