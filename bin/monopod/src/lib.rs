@@ -6,6 +6,7 @@ mod exec;
 mod exit;
 mod explain;
 mod failure;
+mod host;
 mod images;
 mod lifecycle;
 mod logs;
@@ -19,8 +20,10 @@ mod stats;
 mod terminal;
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use exit::Exit;
 
@@ -51,6 +54,19 @@ enum Task {
     Rm(lifecycle::RemoveArguments),
     Images(images::Arguments),
     Prune(images::PruneArguments),
+    Host(host::Arguments),
+    /// The way into the jail of a VMM process; the daemon calls it.
+    #[command(name = JAIL_COMMAND, hide = true)]
+    VmJail,
+}
+
+/// Name of the subcommand that the daemon starts in a new PID namespace.
+const JAIL_COMMAND: &str = "vm-jail";
+
+/// Becomes a VMM process in its jail, when that is what the arguments say. Before anything else, for that process is to
+/// have no thread and next to no memory of its own.
+pub fn enter_jail() -> Option<ExitCode> {
+    (std::env::args_os().nth(1)? == JAIL_COMMAND).then(monopod_vmm_qemu::jail::main)
 }
 
 /// Runs one subcommand to its end. Results go to standard output, everything else to standard error.
@@ -71,12 +87,27 @@ pub fn run(arguments: Arguments) -> Exit {
         Task::Rm(arguments) => block_on(lifecycle::remove(arguments)),
         Task::Images(arguments) => block_on(images::run(arguments)),
         Task::Prune(arguments) => block_on(images::prune(arguments)),
+        Task::Host(arguments) => block_on_many(DAEMON_THREADS, async { Ok(host::run(arguments).await) }),
+        // Only when somebody calls it by hand, with the arguments of no daemon.
+        Task::VmJail => Exit::BadInput,
     }
 }
 
+/// Threads of the daemon. What takes long by itself, such as unpacking an image, has threads of its own.
+const DAEMON_THREADS: usize = 4;
+
 /// Runs a subcommand that talks to the daemon.
 fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    run_in(&mut Builder::new_current_thread(), command)
+}
+
+/// Runs the daemon.
+fn block_on_many(threads: usize, command: impl Future<Output = Result<Exit, Failure>>) -> Exit {
+    run_in(Builder::new_multi_thread().worker_threads(threads), command)
+}
+
+fn run_in(builder: &mut Builder, command: impl Future<Output = Result<Exit, Failure>>) -> Exit {
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => return failed(&Failure::Io { action: "failed to start".to_owned(), source }),
     };

@@ -5,5 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(failure) = monopod::enter_jail() {
+        return failure;
+    }
     monopod::run(monopod::Arguments::parse()).into()
 }

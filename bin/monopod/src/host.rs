@@ -1,0 +1,258 @@
+//! `monopod host`: the daemon that runs the Pods of this machine.
+
+mod ready;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ipnet::Ipv4Net;
+use monopod_host::{Host, HostError, Parts, Settings, Socket, SocketError};
+use monopod_host_proto::v1::InfoRequest;
+use monopod_hostnet::{NetConfig, NetError, RoutedNet};
+use monopod_images::{ImageError, Images, Registries};
+use monopod_types::GiB;
+use monopod_vmm::VmError;
+use monopod_vmm_qemu::{Accelerator, Config, Guest, JailCommand, QemuVmm, Users, probe};
+use monopod_volumes::{Owner, ScratchConfig, ScratchDisks, ScratchError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::Exit;
+use crate::daemon::Folders;
+
+use ready::Greeting;
+
+/// Between two looks whether there is a Pod.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// Where the guest image is looked for when nothing is said, below the home folder and on the machine.
+const GUEST_PLACES: [&str; 2] = ["/usr/lib/monopod/guest", "/usr/local/lib/monopod/guest"];
+
+/// Run the host daemon: the kubelet of the Pods of this machine.
+///
+/// It ends orderly at SIGTERM or Ctrl-C. Pods do not end with it: their microVMs go on, and the next daemon adopts them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    folders: Folders,
+    #[command(flatten)]
+    guests: Guests,
+    /// Addresses that Pods get, as a block.
+    #[arg(long, value_name = "CIDR", env = "MONOPOD_POD_CIDR", default_value_t = default_block())]
+    pod_cidr: Ipv4Net,
+    /// Do not let Pods reach the outside under this machine's address.
+    #[arg(long)]
+    no_egress: bool,
+    /// How registries are reached: mirrors, TLS, see docs/images.md.
+    #[arg(long, value_name = "FILE", env = "MONOPOD_REGISTRIES")]
+    registries: Option<PathBuf>,
+    /// End after so many seconds without a running Pod.
+    #[arg(long, value_name = "SECONDS")]
+    exit_when_idle: Option<u64>,
+}
+
+/// What guests are started with.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Guests {
+    /// Folder with the guest image [default: /usr/lib/monopod/guest, else ~/.cache/monopod/guest/current].
+    #[arg(long, value_name = "DIR", env = "MONOPOD_GUEST")]
+    guest: Option<PathBuf>,
+    /// The QEMU program.
+    #[arg(long, value_name = "FILE", env = "MONOPOD_QEMU", default_value = "/usr/bin/qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// What runs guests; auto takes KVM where it proves to work.
+    #[arg(long, value_enum, env = "MONOPOD_ACCELERATOR", default_value_t = AcceleratorChoice::Auto)]
+    accelerator: AcceleratorChoice,
+    /// How many VMM processes wait with a template loaded; each makes one start quicker and costs about 35 MiB.
+    #[arg(long, value_name = "COUNT", env = "MONOPOD_SPARES", default_value_t = 1)]
+    spares: usize,
+}
+
+/// A choice of what runs guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AcceleratorChoice {
+    /// What a probe finds: it starts a guest.
+    Auto,
+    /// The machine's own virtualization.
+    Kvm,
+    /// Translation by QEMU.
+    Tcg,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("there is no guest image in {}; make one with `cargo xtask guest`, or name its folder with --guest", shown(.0))]
+    NoGuest(Vec<PathBuf>),
+    #[error(transparent)]
+    Vmm(#[from] VmError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("{action}")]
+    Io { action: String, source: std::io::Error },
+}
+
+fn default_block() -> Ipv4Net {
+    NetConfig::default().blocks.first().copied().unwrap_or_else(|| Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0))
+}
+
+fn shown(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" or ")
+}
+
+/// Runs the subcommand, until it is told to end.
+pub(crate) async fn run(arguments: Arguments) -> Exit {
+    start_log();
+    match serve(arguments).await {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            crate::terminal::error(&error);
+            Exit::Failed
+        }
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("MONOPOD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second one in one process is a mistake that costs nothing.
+    let _ = log.try_init();
+}
+
+async fn serve(arguments: Arguments) -> Result<(), StartError> {
+    let Folders { root, run } = arguments.folders.clone();
+    for folder in [&root, &run] {
+        make_folder(folder)?;
+    }
+    // First, so that a second daemon ends before it touches anything of the first.
+    let socket = Socket::bind(&run).await?;
+    let config = arguments.guests.config(&root, &run).await?;
+    let owner = Owner { uid: config.users.first, gid: config.users.first };
+    let net = NetConfig { blocks: vec![arguments.pod_cidr], egress_nat: !arguments.no_egress, ..NetConfig::default() };
+    let mut images = monopod_images::Config::new(root.join("images"));
+    if let Some(file) = &arguments.registries {
+        images.registries = Registries::read(file)?;
+    }
+    let mut settings = Settings::new(&root, &run);
+    // A microVM that had to be booted is there before its agent answers.
+    settings.deadlines.connect = config.limits.boot;
+    let vmm = Arc::new(QemuVmm::new(config).await?);
+    let parts = Parts {
+        settings,
+        vmm: Arc::<QemuVmm>::clone(&vmm),
+        net: Arc::new(RoutedNet::open(net).await?),
+        images: Images::open(images)?,
+        disks: ScratchDisks::open(ScratchConfig {
+            reserve: GiB(1).into(),
+            ..ScratchConfig::new(root.join("scratch"))
+        })?,
+        disk_owner: owner,
+    };
+    let host = Host::open(parts).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(until_told(stop.clone()));
+    if let Some(seconds) = arguments.exit_when_idle {
+        tokio::spawn(until_idle(arguments.folders, Duration::from_secs(seconds), stop.clone()));
+    }
+    tracing::info!(root = %root.display(), "the host daemon is ready");
+    socket.serve(Arc::clone(&host), stop).await?;
+    host.close().await;
+    vmm.close().await;
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| StartError::Io { action: format!("failed to make {}", folder.display()), source })
+}
+
+impl Guests {
+    /// What the VMM has to be told; the accelerator is found out.
+    pub(crate) async fn config(&self, root: &Path, run: &Path) -> Result<Config, StartError> {
+        let program = std::env::current_exe()
+            .map_err(|source| StartError::Io { action: "failed to find our own program".to_owned(), source })?;
+        let mut config = Config {
+            qemu: self.qemu.clone(),
+            guest: Guest::read(&self.guest_folder()?)?,
+            accelerator: Accelerator::Tcg,
+            state: root.to_path_buf(),
+            run: run.join("vms"),
+            cgroup: control_group(run),
+            jail: JailCommand { program, arguments: vec![crate::JAIL_COMMAND.to_owned()] },
+            users: Users::default(),
+            templates: true,
+            keep_templates: 16,
+            spares: self.spares,
+            allowance: monopod_vmm_qemu::Allowance::default(),
+            limits: monopod_vmm_qemu::Limits::default(),
+            ready: Arc::new(Greeting),
+        };
+        config.accelerator = match self.accelerator {
+            AcceleratorChoice::Kvm => Accelerator::Kvm,
+            AcceleratorChoice::Tcg => Accelerator::Tcg,
+            AcceleratorChoice::Auto => probe::probe(&config, false).await?.accelerator()?,
+        };
+        Ok(config)
+    }
+
+    fn guest_folder(&self) -> Result<PathBuf, StartError> {
+        if let Some(folder) = &self.guest {
+            return Ok(folder.clone());
+        }
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+        let places: Vec<PathBuf> = GUEST_PLACES
+            .iter()
+            .map(PathBuf::from)
+            .chain(cache.map(|cache| cache.join("monopod/guest/current")))
+            .collect();
+        let found = places.iter().find(|place| place.join("guest.json").is_file()).cloned();
+        found.ok_or(StartError::NoGuest(places))
+    }
+}
+
+/// Name of the control group of all microVMs; daemons with other folders have other groups.
+fn control_group(run: &Path) -> String {
+    let parts: Vec<_> = run.iter().skip(1).map(|part| part.to_string_lossy()).filter(|part| part != "run").collect();
+    if parts.is_empty() { "monopod".to_owned() } else { parts.join("-") }
+}
+
+async fn until_told(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be listened for; end the daemon with SIGKILL, which harms no Pod");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}
+
+/// Asks for the end once no Pod has run for a while.
+async fn until_idle(folders: Folders, limit: Duration, stop: CancellationToken) {
+    let mut busy = Instant::now();
+    while busy.elapsed() < limit {
+        tokio::time::sleep(IDLE_LOOK.min(limit)).await;
+        let Ok(mut client) = folders.connect().await else { continue };
+        match client.info(InfoRequest {}).await {
+            Ok(info) if info.get_ref().running == 0 => {}
+            Ok(_) | Err(_) => busy = Instant::now(),
+        }
+    }
+    tracing::info!("no Pod has run for a while; the daemon ends, and the next command starts another");
+    stop.cancel();
+}

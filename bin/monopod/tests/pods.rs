@@ -1,0 +1,7 @@
+//! Pods in real microVMs, through the command line, as a user sees them.
+
+#[path = "pods/machine.rs"]
+mod machine;
+
+#[path = "pods/first_steps.rs"]
+mod first_steps;
