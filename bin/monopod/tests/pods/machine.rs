@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -60,11 +60,6 @@ impl Machine {
         daemon.wait().unwrap();
     }
 
-    /// Process of the daemon.
-    pub(crate) fn daemon_pid(&self) -> u32 {
-        self.daemon.as_ref().expect("the daemon runs").id()
-    }
-
     /// What the daemon has logged.
     pub(crate) fn daemon_words(&self) -> String {
         std::fs::read_to_string(self.daemon_log()).unwrap_or_default()
@@ -77,16 +72,6 @@ impl Machine {
     /// Folder for what outlives the daemon.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
-    }
-
-    /// Folder for sockets and microVMs.
-    pub(crate) fn run_folder(&self) -> &Path {
-        self.run.path()
-    }
-
-    /// The namespace in which everything runs.
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
     }
 
     /// A program on the machine. Not by `ip netns exec`, which hides the control groups.
