@@ -53,6 +53,8 @@ pub(super) async fn logs(
         return Err(Status::invalid_argument("the first message must say which log"));
     };
     let buffer = containers.get(&from.id)?.logs.clone();
+    // A host that goes on from a time has everything up to it, and will not say so again.
+    buffer.acknowledge(from.after);
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn({
         let buffer = buffer.clone();

@@ -168,6 +168,7 @@ async fn vm_many_containers_leave_nothing_behind() {
     while let Ok(entry) = tokio::time::timeout(std::time::Duration::from_secs(1), warnings.next()).await {
         let entry = entry.unwrap().unwrap();
         assert!(!["WARN", "ERROR"].contains(&entry.level.as_str()), "{entry:?}");
+        println!("{}", entry.message);
     }
 }
 

@@ -99,6 +99,7 @@ async fn vm_a_container_may_join_the_processes_of_another() {
     let mut request = shell("debugger", "ps -o pid,comm; cat /proc/1/comm");
     request.target_container = "main".to_owned();
     assert_eq!(lines(client, request).await.last().unwrap(), "sleep");
+    ended(client, "debugger").await;
     let mut request = shell("late", "true");
     request.target_container = "debugger".to_owned();
     let refused = within(client.create_container(request)).await.unwrap_err();
