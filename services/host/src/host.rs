@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use monopod_api::Sizing;
 use monopod_hostnet::HostNet;
@@ -128,9 +129,11 @@ impl Host {
         let live: Vec<PodUid> = recovered.iter().filter(has_vm).map(|(uid, _)| PodUid::new(uid.clone())).collect();
         self.machine.net.adopt(&live).await?;
         self.machine.disks.adopt(&live)?;
-        for (uid, recovered) in recovered {
+        // Side by side: a guest that does not answer holds up nobody but its own Pod.
+        let adopting = recovered.into_iter().map(|(uid, recovered)| async move {
             self.adopt_pod(&uid, recovered).await;
-        }
+        });
+        join_all(adopting).await;
         Ok(())
     }
 

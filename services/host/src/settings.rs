@@ -30,6 +30,10 @@ pub struct Settings {
     pub log_files: usize,
     /// How often disk usage is held against limits.
     pub eviction_period: Duration,
+    /// How long a guest may take until its agent answers, when it is booted.
+    pub boot_patience: Duration,
+    /// How long the guest of a former daemon may take to answer this one.
+    pub adopt_patience: Duration,
     /// How long a guest may take to power itself off before it is ended.
     pub shutdown_patience: Duration,
 }
@@ -48,6 +52,8 @@ impl Settings {
             log_file_size: limits.file_size,
             log_files: limits.files,
             eviction_period: Duration::from_secs(10),
+            boot_patience: Duration::from_secs(180),
+            adopt_patience: Duration::from_secs(60),
             shutdown_patience: Duration::from_secs(10),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use monopod_agent_client::AgentError;
 use monopod_agent_proto::v1::ContainerState;
 use monopod_agent_proto::v1::container_state::Phase;
 use monopod_images::{Image, Images};
@@ -12,7 +12,7 @@ use monopod_podplan::life::{self, Adopted, ContainerId, ContainerName, Observed,
 use monopod_types::PodUid;
 use monopod_vmm::Vm;
 
-use super::sandbox::{Sandbox, SandboxFacts, agent};
+use super::sandbox::{Sandbox, SandboxFacts, StartError, agent, greet};
 use super::task::{AdoptedLife, Beginning, finished};
 use super::{LogBook, PodShared, containers};
 use crate::identity::PodName;
@@ -114,7 +114,7 @@ async fn find(
     };
     let attached = state.images.values().map(|image| image.serial.clone()).collect();
     let sandbox = Arc::new(Sandbox::adopted(vm, client, facts, attached));
-    match observe(shared, &sandbox).await {
+    match observe(shared, &sandbox, state, machine.settings.adopt_patience).await {
         Ok(containers) => Some((sandbox, containers)),
         Err(error) => {
             tracing::error!(pod = %shared.name, uid = shared.uid, error = &error as &dyn std::error::Error, "microVM cannot be adopted and is ended");
@@ -123,12 +123,17 @@ async fn find(
     }
 }
 
-async fn observe(shared: &PodShared, sandbox: &Sandbox) -> Result<BTreeMap<String, ContainerState>, AgentError> {
-    let hello = sandbox.agent.hello().await?;
+async fn observe(
+    shared: &PodShared,
+    sandbox: &Sandbox,
+    state: &StateRecord,
+    patience: Duration,
+) -> Result<BTreeMap<String, ContainerState>, StartError> {
+    let hello = greet(&sandbox.agent, &sandbox.vm, patience).await?;
     if !hello.personalized || hello.pod_uid != shared.uid {
-        return Err(AgentError::Misbehaved { call: "Hello", what: "it says it belongs to another Pod" });
+        return Err(StartError::Foreign { uid: hello.pod_uid });
     }
-    containers::observe(sandbox).await
+    Ok(containers::observe(sandbox, state.instances.keys().cloned()).await?)
 }
 
 fn observed(state: &StateRecord, seen: &ContainerState) -> Option<Observed> {

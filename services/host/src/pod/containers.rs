@@ -29,6 +29,8 @@ pub(super) struct Instance {
 
 /// Between attempts to watch a guest that does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a guest may take to tell of a container that it should have.
+const OBSERVE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the end of a log is waited for that is to become a termination message.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 /// What the kubelet takes of a log as termination message.
@@ -141,18 +143,29 @@ async fn watch_once(work: &Work, sandbox: &Sandbox) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// The states of all containers that a guest has, as of now.
-pub(super) async fn observe(sandbox: &Sandbox) -> Result<BTreeMap<String, ContainerState>, AgentError> {
+/// The states of all containers that a guest has, as of now. `expected` are those that it should have, one of which may
+/// never have been made.
+pub(super) async fn observe(
+    sandbox: &Sandbox,
+    expected: impl Iterator<Item = String>,
+) -> Result<BTreeMap<String, ContainerState>, AgentError> {
     let mut states = sandbox.agent.watch_containers().await?;
     let statistics = sandbox.agent.stats(false).await?;
-    let mut missing: BTreeSet<String> = statistics.containers.into_iter().map(|container| container.id).collect();
+    let known: BTreeSet<String> = statistics.containers.into_iter().map(|container| container.id).collect();
+    let mut missing: BTreeSet<String> = expected.chain(known).collect();
     let mut observed = BTreeMap::new();
-    while !missing.is_empty() {
-        let Some(state) = states.next().await? else { break };
-        missing.remove(&state.id);
-        observed.insert(state.id.clone(), state);
+    let seeing = async {
+        while !missing.is_empty() {
+            let Some(state) = states.next().await? else { break };
+            missing.remove(&state.id);
+            observed.insert(state.id.clone(), state);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(OBSERVE_PATIENCE, seeing).await {
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) | Err(_) => Ok(observed),
     }
-    Ok(observed)
 }
 
 /// What the machine is to know of a container's state.

@@ -5,15 +5,15 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use monopod_agent_client::{AgentClient, AgentError, Deadlines, FnTransport};
-use monopod_agent_proto::v1::{self, PersonalizeRequest, PersonalizeResponse};
+use monopod_agent_proto::v1::{self, HelloResponse, PersonalizeRequest, PersonalizeResponse};
 use monopod_hostnet::{Lease, NetError};
 use monopod_images::Image;
 use monopod_podplan::life::SandboxFailure;
 use monopod_podplan::plan::{SandboxError, personalize, pod_files};
-use monopod_vmm::{ByteStream, Disk, Vm, VmError, VmId, VmSpec};
+use monopod_vmm::{ByteStream, Disk, Vm, VmError, VmExit, VmId, VmSpec};
 use monopod_volumes::ScratchError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,11 @@ use crate::news::warning;
 
 /// By which the guest finds its writable disk.
 const SCRATCH_SERIAL: &str = "scratch";
+
+/// How long one attempt to connect to an agent may take.
+const CONNECT_ATTEMPT: Duration = Duration::from_secs(2);
+/// Between attempts to reach the agent of a guest that boots.
+const HELLO_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running microVM that is the Pod's own.
 #[derive(Debug)]
@@ -63,6 +68,8 @@ pub(super) enum StartError {
     Random(#[source] io::Error),
     #[error("the microVM belongs to pod {uid}")]
     Foreign { uid: String },
+    #[error("{exit}")]
+    Ended { exit: VmExit },
 }
 
 impl StartError {
@@ -75,6 +82,7 @@ impl StartError {
             Self::Name(error) => error.reason(),
             Self::Random(_) => "NoRandomBytes",
             Self::Foreign { .. } => "ForeignMicroVm",
+            Self::Ended { exit } => exit.reason(),
         }
     }
 
@@ -85,7 +93,7 @@ impl StartError {
             Self::Vm(error) => error.retry() == monopod_vmm::Retry::Never,
             Self::Agent(error) => matches!(error, AgentError::VersionMismatch { .. }),
             Self::Name(_) => true,
-            Self::Scratch(_) | Self::Random(_) | Self::Foreign { .. } => false,
+            Self::Scratch(_) | Self::Random(_) | Self::Foreign { .. } | Self::Ended { .. } => false,
         }
     }
 
@@ -126,7 +134,7 @@ async fn try_start(work: &Work, images: &[Image]) -> Result<Sandbox, StartError>
 
     let begun = Instant::now();
     let agent = agent(&vm, work.machine.settings.deadlines);
-    let hello = agent.hello().await?;
+    let hello = greet(&agent, &vm, work.machine.settings.boot_patience).await?;
     if hello.personalized {
         return Err(StartError::Foreign { uid: hello.pod_uid });
     }
@@ -139,6 +147,31 @@ async fn try_start(work: &Work, images: &[Image]) -> Result<Sandbox, StartError>
         guest_kernel: hello.kernel_release,
     };
     Ok(Sandbox { vm, agent, facts, gone: CancellationToken::new(), attached: Mutex::new(attached) })
+}
+
+/// The first answer of an agent to this daemon: its guest may still be booting.
+pub(super) async fn greet(
+    agent: &AgentClient,
+    vm: &Arc<dyn Vm>,
+    patience: Duration,
+) -> Result<HelloResponse, StartError> {
+    let greeting = async {
+        loop {
+            match agent.hello().await {
+                Err(AgentError::Timeout { .. } | AgentError::Connect { .. } | AgentError::Unreachable { .. }) => {
+                    tokio::time::sleep(HELLO_PAUSE).await;
+                }
+                answered => return answered,
+            }
+        }
+    };
+    tokio::select! {
+        answered = tokio::time::timeout(patience, greeting) => match answered {
+            Ok(answered) => Ok(answered?),
+            Err(_) => Err(AgentError::Timeout { call: "Hello", after: patience }.into()),
+        },
+        exit = vm.wait() => Err(StartError::Ended { exit }),
+    }
 }
 
 /// Each disk once: containers may share an image.
@@ -173,7 +206,7 @@ async fn make_personal(work: &Work, agent: &AgentClient, lease: &Lease) -> Resul
     };
     let personal = agent.personalize(request).await?;
     for stage in &personal.stages {
-        let took = std::time::Duration::from_nanos(stage.nanoseconds);
+        let took = Duration::from_nanos(stage.nanoseconds);
         work.shared.stage_took(&format!("agent/{}", stage.name), took);
     }
     Ok(personal)
@@ -187,7 +220,8 @@ fn image_disk(image: &Image) -> Disk {
     Disk { serial: image.serial.clone(), path: image.disk.clone(), read_only: true }
 }
 
-/// A client for the agent of a microVM.
+/// A client for the agent of a microVM. It gives an attempt to connect up early: where a connection broke off in the
+/// middle of an answer, QEMU's port may keep the next one waiting for ever, and only the one after that gets through.
 pub(super) fn agent(vm: &Arc<dyn Vm>, deadlines: Deadlines) -> AgentClient {
     type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> + Send>>;
     let vm = Arc::clone(vm);
@@ -195,7 +229,8 @@ pub(super) fn agent(vm: &Arc<dyn Vm>, deadlines: Deadlines) -> AgentClient {
         let vm = Arc::clone(&vm);
         Box::pin(async move { vm.connect().await.map_err(io::Error::other) })
     };
-    AgentClient::new(FnTransport::new(open), deadlines)
+    let connect = deadlines.connect.min(CONNECT_ATTEMPT);
+    AgentClient::new(FnTransport::new(open), Deadlines { connect, ..deadlines })
 }
 
 impl Sandbox {

@@ -448,7 +448,8 @@ fn is_true(status: &PodStatus, condition: &str) -> bool {
 
 fn all_started(status: &PodStatus) -> bool {
     let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let has_started =
-        |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some() || state.terminated.is_some();
+    let has_started = |state: &k8s_openapi::api::core::v1::ContainerState| {
+        state.running.is_some() || state.terminated.as_ref().is_some_and(|end| end.started_at.is_some())
+    };
     !containers.is_empty() && containers.iter().all(|one| one.state.as_ref().is_some_and(has_started))
 }

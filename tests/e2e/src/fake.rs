@@ -1,0 +1,118 @@
+//! A daemon on a machine without guests. It runs in a runtime of its own, so that it can be killed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use monopod_host::{Host, Parts, Settings, Socket};
+use monopod_images::{Config, Images};
+use monopod_testkit::guest::FakeGuest;
+use monopod_testkit::images::busybox;
+use monopod_testkit::net::FakeNet;
+use monopod_testkit::vmm::{FakeMachine, FakeVmm};
+use monopod_vmm::VmId;
+use monopod_volumes::{Owner, ScratchConfig, ScratchDisks};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+
+/// A machine without guests, on which daemons come and go.
+#[derive(Debug)]
+pub struct Stage {
+    folder: TempDir,
+    /// The VMs.
+    pub machine: FakeMachine,
+    /// An archive with the image `monopod.local/busybox:1`.
+    pub archive: PathBuf,
+    /// Changes settings before a daemon starts.
+    pub tune: fn(&mut Settings),
+}
+
+/// A daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    runtime: Option<Runtime>,
+    stop: CancellationToken,
+    /// Asks it.
+    pub client: Client,
+    /// Its network.
+    pub net: Arc<FakeNet>,
+}
+
+impl Stage {
+    /// An empty machine.
+    ///
+    /// # Errors
+    /// When the image cannot be made.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let archive = folder.path().join("busybox.tar");
+        std::fs::write(&archive, busybox()?.docker_archive()?)?;
+        Ok(Self { folder, machine: FakeMachine::default(), archive, tune: |_| {} })
+    }
+
+    /// The guest of a Pod, also before it runs.
+    pub fn guest(&self, uid: &str) -> FakeGuest {
+        self.machine.guest(&VmId::new(uid).expect("tests give Pods proper UIDs"))
+    }
+
+    /// Starts a daemon.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn daemon(&self) -> Result<Daemon> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let (root, run) = (self.folder.path().join("root"), self.folder.path().join("run"));
+        let net = Arc::new(FakeNet::new(100));
+        let mut settings = Settings::new(&root, &run);
+        settings.shutdown_patience = Duration::from_secs(20);
+        (self.tune)(&mut settings);
+        let parts = Parts {
+            settings,
+            vmm: Arc::new(FakeVmm::on(&self.machine)),
+            net: Arc::<FakeNet>::clone(&net),
+            images: Images::open(Config::new(root.join("images")))?,
+            disks: ScratchDisks::open(ScratchConfig::new(root.join("disks")))?,
+            disk_owner: Owner { uid: 0, gid: 0 },
+        };
+        let stop = CancellationToken::new();
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let (folder, stopped) = (run.clone(), stop.clone());
+        runtime.spawn(async move {
+            let host = Host::open(parts).await.expect("the daemon opens");
+            // A killed daemon's socket may still answer for a moment.
+            let socket = loop {
+                match Socket::bind(&folder).await {
+                    Ok(socket) => break socket,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let _ = ready.send(());
+            let _ = socket.serve(host, stopped).await;
+        });
+        is_ready.await?;
+        let client = Client::connect(&run).await?;
+        Ok(Daemon { runtime: Some(runtime), stop, client, net })
+    }
+}
+
+impl Daemon {
+    /// Ends it as kill -9 would: nothing of it runs on, and it has no time to tidy up.
+    pub fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
