@@ -3,6 +3,7 @@
 //! It makes the machine usable (mounts, kernel modules), waits on a virtio-serial port for the host, becomes one Pod's
 //! own when the host says so, and then carries out what the host has decided: volumes, containers, streams, statistics.
 //! It knows nothing of Kubernetes. [`server`] is the list of what can be asked.
+#![allow(rustdoc::private_intra_doc_links, reason = "a program: its docs are read with all that is private")]
 
 pub mod agent_log;
 mod connection;
