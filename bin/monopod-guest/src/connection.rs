@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -17,6 +18,10 @@ use tonic::transport::server::Connected;
 use crate::server::Agent;
 
 const MARK: usize = PREAMBLE.len() + NONCE_LENGTH;
+/// How often an answer is tried that the port does not take.
+const ANSWER_ATTEMPTS: u32 = 500;
+/// Between two of these attempts.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// The last bytes of a stream, to tell whether they are a preamble with its nonce.
 #[derive(Debug, Default)]
@@ -77,10 +82,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Line<P> {
         loop {
             if let Some(nonce) = self.tail.nonce() {
                 self.tail = Tail::default();
-                match self.port.write_all(&[&PREAMBLE[..], &nonce].concat()).await {
-                    // It has hung up already.
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                    answered => return answered,
+                if self.answer(nonce).await? {
+                    return Ok(());
                 }
             }
             let count = self.port.read(&mut buffer).await?;
@@ -90,6 +93,24 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Line<P> {
             }
             self.tail.push(&buffer[..count]);
         }
+    }
+}
+
+impl<P: AsyncWrite + Unpin> Line<P> {
+    /// Answers a preamble; whether the host has taken it.
+    ///
+    /// The host's first data may be here before the kernel has heard that the host has opened the port, and until then no
+    /// write goes through. So a port that says it is closed is asked again for a while.
+    async fn answer(&mut self, nonce: [u8; NONCE_LENGTH]) -> io::Result<bool> {
+        let answer = [&PREAMBLE[..], &nonce].concat();
+        for _ in 0..ANSWER_ATTEMPTS {
+            match self.port.write_all(&answer).await {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => tokio::time::sleep(ANSWER_PAUSE).await,
+                answered => return answered.map(|()| true),
+            }
+        }
+        // It has hung up already.
+        Ok(false)
     }
 }
 

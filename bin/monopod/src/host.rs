@@ -145,12 +145,9 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     if let Some(file) = &arguments.registries {
         images.registries = Registries::read(file)?;
     }
-    let mut settings = Settings::new(&root, &run);
-    // A microVM that had to be booted is there before its agent answers.
-    settings.deadlines.connect = config.limits.boot;
     let vmm = Arc::new(QemuVmm::new(config).await?);
     let parts = Parts {
-        settings,
+        settings: Settings::new(&root, &run),
         vmm: Arc::<QemuVmm>::clone(&vmm),
         net: Arc::new(RoutedNet::open(net).await?),
         images: Images::open(images)?,

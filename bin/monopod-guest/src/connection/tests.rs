@@ -1,11 +1,14 @@
 //! A pipe stands for the port. The real port, which can hang up, is tested in a real guest.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
-use super::{MARK, Tail, serve};
+use super::{Line, MARK, Tail, serve};
 use crate::agent_log::AgentLog;
 use crate::paths::Paths;
 use crate::reaper::Reaper;
@@ -73,4 +76,47 @@ async fn a_host_that_talks_nonsense_is_left_and_the_next_one_answered() {
         answered(&mut host, &mark(nonce)).await;
         host.write_all(&[0xab; 4096]).await.unwrap();
     }
+}
+
+/// A port whose kernel has not heard yet that the host has opened it: data comes, and the first writes find it closed.
+struct LatePort {
+    pipe: DuplexStream,
+    refusals: u32,
+}
+
+impl AsyncRead for LatePort {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for LatePort {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.pipe).poll_write(context, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn data_that_comes_before_the_word_of_an_open_port_is_answered() {
+    let (mut host, pipe) = duplex(1 << 16);
+    let mut line = Line { port: LatePort { pipe, refusals: 3 }, tail: Tail::default() };
+    host.write_all(&mark(5)).await.unwrap();
+    line.accept().await.unwrap();
+    answered(&mut host, &mark(5)).await;
 }

@@ -1,3 +1,5 @@
+//! Requests become plans, and what cannot be one is refused.
+
 use monopod_agent_proto::v1;
 
 use super::{check, plan};

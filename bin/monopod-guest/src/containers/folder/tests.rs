@@ -1,3 +1,5 @@
+//! The folder of a container: root, files and mounts, on a disk of the test.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;

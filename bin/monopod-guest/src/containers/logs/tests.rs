@@ -1,3 +1,5 @@
+//! What a container writes becomes entries, kept until they are acknowledged.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The filter against the table, and what it lets through.
+
 use std::collections::HashSet;
 
 use caps::{Capability, CapsHashSet};

@@ -1,3 +1,5 @@
+//! A plan becomes the specification that the runtime is given.
+
 use std::path::{Path, PathBuf};
 
 use monopod_agent_proto::v1;

@@ -1,3 +1,5 @@
+//! Users and groups as images write them.
+
 use monopod_agent_proto::v1;
 
 use super::{Accounts, Ids, UserError, resolve};
