@@ -5,6 +5,7 @@ mod world;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
 use monopod_hostnet::{HostNet, HostService, Mac, NetConfig, Protocol, RoutedNet};
 use monopod_types::PodUid;
@@ -109,6 +110,16 @@ fn vm_metadata_addresses_are_out_of_reach_in_both_families() {
         assert_eq!(first(&socket), ("allowed".to_owned(), web.address().into()));
 
         let (mac, address) = (web.lease.mac, web.address6());
+        // A new interface loses what comes before its neighbours are known.
+        let patience = socket6.read_timeout().unwrap();
+        socket6.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let heard = (0..200).any(|_| {
+            web.send(&udp6(mac, address, "fd99::2".parse().unwrap(), 7000, b"hello"));
+            socket6.recv_from(&mut [0; 100]).is_ok()
+        });
+        assert!(heard, "a packet comes");
+        while socket6.recv_from(&mut [0; 100]).is_ok() {}
+        socket6.set_read_timeout(patience).unwrap();
         web.send(&udp6(mac, address, METADATA6.parse().unwrap(), 7000, b"metadata"));
         web.send(&udp6(mac, "fd77::5".parse().unwrap(), "fd99::2".parse().unwrap(), 7000, b"lie"));
         web.send(&udp6(mac, address, "fd99::2".parse().unwrap(), 7000, b"allowed"));

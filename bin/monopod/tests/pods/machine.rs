@@ -79,6 +79,8 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace.name())).args(["--", program]);
         command.env("MONOPOD_ROOT", self.root()).env("MONOPOD_RUN", self.run.path()).env("NO_COLOR", "1");
+        // So that every process of a VMM is a Pod's.
+        command.env("MONOPOD_SPARES", "0");
         command
     }
 
@@ -158,13 +160,13 @@ impl Machine {
 
     /// Processes of microVMs of this machine.
     pub(crate) fn vm_processes(&self) -> Vec<u32> {
-        let mark = self.run.path().to_str().unwrap().to_owned();
+        // Each microVM lies below the control group that is named after the run folder.
+        let mark = format!("/{}/", self.run.path().file_name().unwrap().to_str().unwrap());
         let processes =
             std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let is_vm = |pid: &u32| {
-            let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let (arguments, name) = (read("cmdline"), read("comm"));
-            String::from_utf8_lossy(&arguments).contains(&mark) && name.starts_with(b"qemu")
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            read("cgroup").contains(&mark) && read("comm").starts_with("qemu")
         };
         processes.filter(is_vm).collect()
     }
