@@ -1,8 +1,8 @@
 //! What the guest agent is asked for one Pod: files, volumes and containers, as kubelet and containerd would make them.
 //!
-//! Called by the host daemon when it makes a Pod's microVM ([`personalize`], [`pod_files`], [`volumes`]), before each
+//! Called by the host daemon when it makes a Pod's microVM ([`personalize`], [`pod_files()`], [`volumes()`]), before each
 //! start of a container ([`container_request`]) and when an object that the Pod refers to has changed
-//! ([`volumes`] again, then [`volume_updates`]). The same inputs always give the same requests, in the same order.
+//! ([`volumes()`] again, then [`volume_updates`]). The same inputs always give the same requests, in the same order.
 //!
 //! The guest knows nothing of Kubernetes, so every rule of the kubelet about names, variables, users, limits and files
 //! is applied here. Where the kubelet takes the order from a Go map, which is random, the order here is fixed. Texts of

@@ -1,7 +1,7 @@
 //! The jail that each VMM process lives in.
 //!
 //! The daemon starts the program named by [`JailCommand`](crate::JailCommand) as the first process of a PID namespace
-//! and hands it an [`Order`](order::Order) with open files over a socket; that program calls [`main`], which locks
+//! and hands it an `order::Order` with open files over a socket; that program calls [`main`], which locks
 //! itself in and becomes QEMU:
 //!
 //! 1. a session and the VM's control group of its own, so that the end of the daemon does not matter to it;

@@ -1,7 +1,7 @@
 //! QEMU's control channel: JSON objects, one per line, both ways.
 //!
 //! QEMU has been in the guest's hands once the guest runs, so its words are bounded and distrusted: [`message`] turns one
-//! line into a [`Message`] or an error and does nothing else, [`client`](Client) keeps commands and replies together.
+//! line into a [`Message`] or an error and does nothing else, `client` keeps commands and replies together.
 
 mod client;
 pub mod message;

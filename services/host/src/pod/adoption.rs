@@ -80,7 +80,7 @@ impl Recovered {
         let (sandbox, containers) = found.unzip();
         // Whoever asks the daemon as soon as it answers finds what runs.
         shared.set_sandbox(sandbox.clone());
-        for (id, seen) in containers.iter().flatten().filter(|(_, seen)| seen.phase() == Phase::Running) {
+        for (id, _) in containers.iter().flatten().filter(|(_, seen)| seen.phase() == Phase::Running) {
             if let Some(known) = state.instances.get(id) {
                 shared.set_running(&known.container, Some(ContainerId::new(id.clone())));
             }
