@@ -82,7 +82,6 @@ fn say_what_next(program: &std::path::Path, archive: &std::path::Path) {
     let archive = archive.display();
     println!("\nThe demo has removed all that it started. Try it yourself, as root:\n");
     println!("  export PATH={}:$PATH", folder.display());
-    println!("  monopod doctor                                  # can this machine start guests, and how fast");
     println!("  monopod run examples/web.yaml -p 8080:8080 --image-archive {archive}");
     println!("  monopod ps; monopod exec -it web -- sh          # from another terminal");
     println!("  monopod explain -f YOUR.yaml --profiles examples/profiles.yaml\n");

@@ -160,3 +160,10 @@ async fn who_follows_sees_every_line_through_rotations_and_then_the_end() {
     let expected: String = (1..=50).map(|second| format!("{second}\n")).collect();
     assert_eq!(String::from_utf8(text).unwrap(), expected);
 }
+
+#[test]
+fn a_guest_cannot_write_lines_in_anothers_name() {
+    let log = Log::new();
+    log.write(&[(1, "honest\n2026-11-25T10:00:00.000000000Z stdout F forged")]);
+    assert_eq!(log.read(Options::default()), "honest 2026-11-25T10:00:00.000000000Z stdout F forged\n");
+}
