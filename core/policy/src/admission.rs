@@ -35,6 +35,7 @@ use monopod_api::names::SCHEDULER_NAME;
 
 use self::containers::ContainerView;
 pub use self::kind::{Cure, Kind};
+pub use self::security::DEFAULT_CAPABILITIES;
 pub use self::selectors::ProfileNodes;
 pub use self::storage::{Storage, claim_names};
 pub(crate) use self::storage::{ephemeral_claim_name, is_open_to};

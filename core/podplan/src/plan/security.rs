@@ -6,27 +6,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, SeccompProfile};
 use monopod_agent_proto::v1::{self, Seccomp};
+use monopod_policy::admission::DEFAULT_CAPABILITIES;
 
 use super::context::PodContext;
 use super::error::PlanError;
-
-/// What every container may do unless it drops it: the set of containerd.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// What `ALL` adds, besides the default.
 const OTHER_CAPABILITIES: [&str; 27] = [
@@ -99,7 +82,7 @@ fn capabilities(asked: Option<&Capabilities>) -> Vec<String> {
     let added = names(asked.and_then(|asked| asked.add.as_ref()));
     let dropped = names(asked.and_then(|asked| asked.drop.as_ref()));
     let is_all = |name: &String| name == "CAP_ALL";
-    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.map(str::to_owned).into();
+    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
     if added.iter().any(is_all) {
         set.extend(OTHER_CAPABILITIES.map(str::to_owned));
     }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, PodSpec, Seccomp
 use super::containers::ContainerView;
 use super::{Kind, Violation};
 
-/// The capabilities of a container that asks for nothing: containerd's default set.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
+/// The capabilities of a container that asks for nothing: containerd's default set, without the prefix `CAP_`.
+pub const DEFAULT_CAPABILITIES: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",

@@ -220,8 +220,8 @@ fn image_disk(image: &Image) -> Disk {
     Disk { serial: image.serial.clone(), path: image.disk.clone(), read_only: true }
 }
 
-/// A client for the agent of a microVM. It gives an attempt to connect up early: where a connection broke off in the
-/// middle of an answer, QEMU's port may keep the next one waiting for ever, and only the one after that gets through.
+/// A client for the agent of a microVM. It gives an attempt to connect up early: a guest that could not answer a preamble
+/// does not come back to it, and only the next attempt gets through.
 pub(super) fn agent(vm: &Arc<dyn Vm>, deadlines: Deadlines) -> AgentClient {
     type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> + Send>>;
     let vm = Arc::clone(vm);
