@@ -59,6 +59,18 @@ impl ContainerLogs {
         Ok(names.into_iter().map(|name| self.folder.join(name)).collect())
     }
 
+    /// What `choose` makes of the files of one attempt. A rotation gives the name of the current file to another, so
+    /// `choose` is asked again when one came between.
+    fn settled<T>(&self, attempt: u32, choose: impl Fn(&[PathBuf]) -> std::io::Result<T>) -> std::io::Result<T> {
+        loop {
+            let files = self.files(attempt)?;
+            let chosen = choose(&files);
+            if self.files(attempt)? == files {
+                return chosen;
+            }
+        }
+    }
+
     /// The attempts that have files.
     pub(crate) fn attempts(&self) -> std::io::Result<BTreeSet<u32>> {
         let entries = match std::fs::read_dir(&self.folder) {

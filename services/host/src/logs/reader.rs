@@ -1,7 +1,7 @@
 //! Reads the log of one attempt of a container as people want to see it: lines put together again, from a place on.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -43,10 +43,9 @@ impl Reader {
     /// Opens the log at the place that the options name.
     pub(crate) fn open(logs: ContainerLogs, attempt: u32, options: Options) -> std::io::Result<Self> {
         let left = options.limit_bytes.unwrap_or(u64::MAX);
-        let files = logs.files(attempt)?;
         let file = match options.tail_lines {
-            Some(lines) => tail(&files, lines)?,
-            None => files.first().map(File::open).transpose()?,
+            Some(lines) => logs.settled(attempt, |files| tail(files, lines))?,
+            None => logs.settled(attempt, oldest)?,
         };
         let file = file.map(BufReader::new);
         Ok(Self { logs, attempt, options, file, unread: Vec::new(), in_line: [false; 2], left })
@@ -75,7 +74,7 @@ impl Reader {
     fn next_line(&mut self) -> std::io::Result<bool> {
         loop {
             if self.file.is_none() {
-                self.file = self.logs.files(self.attempt)?.first().map(File::open).transpose()?.map(BufReader::new);
+                self.file = self.logs.settled(self.attempt, oldest)?.map(BufReader::new);
             }
             let Some(file) = &mut self.file else { return Ok(false) };
             file.read_until(b'\n', &mut self.unread)?;
@@ -92,17 +91,17 @@ impl Reader {
     fn move_on(&mut self) -> std::io::Result<bool> {
         let Some(file) = &mut self.file else { return Ok(false) };
         let own = file.get_ref().metadata()?;
-        let files = self.logs.files(self.attempt)?;
-        let position = files
-            .iter()
-            .position(|path| path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())));
-        let next = files.get(position.map_or(0, |position| position + 1));
+        let is_own = |other: Metadata| (other.dev(), other.ino()) == (own.dev(), own.ino());
+        let next = self.logs.settled(self.attempt, |files| {
+            let position = files.iter().position(|path| path.metadata().is_ok_and(is_own));
+            files.get(position.map_or(0, |position| position + 1)).map(File::open).transpose()
+        })?;
         let Some(next) = next else { return Ok(false) };
         // Something may have been written between our reading and the rotation.
         file.read_until(b'\n', &mut self.unread)?;
         if !self.unread.ends_with(b"\n") {
             self.unread.clear();
-            self.file = Some(BufReader::new(File::open(next)?));
+            self.file = Some(BufReader::new(next));
         } else {
             // The loop of the caller would read another line: hand this one back by seeking before it.
             let length = i64::try_from(self.unread.len()).unwrap_or(0);
@@ -131,6 +130,10 @@ impl Reader {
         }
         *in_line = entry.partial;
     }
+}
+
+fn oldest(files: &[PathBuf]) -> std::io::Result<Option<File>> {
+    files.first().map(File::open).transpose()
 }
 
 /// The file in which the last lines begin, at the place where they do.
