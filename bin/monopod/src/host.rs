@@ -178,9 +178,28 @@ fn make_folder(folder: &Path) -> Result<(), StartError> {
 impl Guests {
     /// What the VMM has to be told; the accelerator is found out.
     pub(crate) async fn config(&self, root: &Path, run: &Path) -> Result<Config, StartError> {
+        let mut config = self.prepared(root, run)?;
+        config.accelerator = match self.asked() {
+            Some(accelerator) => accelerator,
+            None => probe::probe(&config, false).await?.accelerator()?,
+        };
+        Ok(config)
+    }
+
+    /// The accelerator that the user insists on.
+    pub(crate) fn asked(&self) -> Option<Accelerator> {
+        match self.accelerator {
+            AcceleratorChoice::Auto => None,
+            AcceleratorChoice::Kvm => Some(Accelerator::Kvm),
+            AcceleratorChoice::Tcg => Some(Accelerator::Tcg),
+        }
+    }
+
+    /// What the VMM has to be told, but for the accelerator.
+    pub(crate) fn prepared(&self, root: &Path, run: &Path) -> Result<Config, StartError> {
         let program = std::env::current_exe()
             .map_err(|source| StartError::Io { action: "failed to find our own program".to_owned(), source })?;
-        let mut config = Config {
+        Ok(Config {
             qemu: self.qemu.clone(),
             guest: Guest::read(&self.guest_folder()?)?,
             accelerator: Accelerator::Tcg,
@@ -195,13 +214,7 @@ impl Guests {
             allowance: monopod_vmm_qemu::Allowance::default(),
             limits: monopod_vmm_qemu::Limits::default(),
             ready: Arc::new(Greeting),
-        };
-        config.accelerator = match self.accelerator {
-            AcceleratorChoice::Kvm => Accelerator::Kvm,
-            AcceleratorChoice::Tcg => Accelerator::Tcg,
-            AcceleratorChoice::Auto => probe::probe(&config, false).await?.accelerator()?,
-        };
-        Ok(config)
+        })
     }
 
     fn guest_folder(&self) -> Result<PathBuf, StartError> {

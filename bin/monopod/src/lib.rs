@@ -2,6 +2,7 @@
 
 mod cp;
 mod daemon;
+mod doctor;
 mod exec;
 mod exit;
 mod explain;
@@ -55,6 +56,7 @@ enum Task {
     Images(images::Arguments),
     Prune(images::PruneArguments),
     Host(host::Arguments),
+    Doctor(doctor::Arguments),
     /// The way into the jail of a VMM process; the daemon calls it.
     #[command(name = JAIL_COMMAND, hide = true)]
     VmJail,
@@ -88,6 +90,7 @@ pub fn run(arguments: Arguments) -> Exit {
         Task::Images(arguments) => block_on(images::run(arguments)),
         Task::Prune(arguments) => block_on(images::prune(arguments)),
         Task::Host(arguments) => block_on_many(DAEMON_THREADS, async { Ok(host::run(arguments).await) }),
+        Task::Doctor(arguments) => block_on(doctor::run(arguments)),
         // Only when somebody calls it by hand, with the arguments of no daemon.
         Task::VmJail => Exit::BadInput,
     }

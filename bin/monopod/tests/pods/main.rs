@@ -3,6 +3,7 @@
 
 mod machine;
 
+mod doctor;
 mod faults;
 mod first_steps;
 mod objects;
