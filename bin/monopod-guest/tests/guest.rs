@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::{Guest, personality};
-use monopod_agent_client::Code;
+use monopod_agent_client::{Code, SocketTransport, contract};
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE, v1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -150,6 +150,14 @@ async fn vm_a_host_that_hangs_up_anywhere_can_come_back() {
         assert!(!hello.guest_version.is_empty());
         guest.client.disconnect().await;
     }
+}
+
+#[tokio::test]
+async fn vm_the_port_of_a_real_guest_keeps_the_contract_of_transports() {
+    let guest = Guest::boot(&[]).await;
+    guest.client.disconnect().await;
+    contract::connections_follow_each_other(&SocketTransport::new(guest.socket())).await;
+    guest.client.hello().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@
 //! An image is known by its id, the digest of its config. The config names every layer's content, so one id is one
 //! disk, whichever way, under whatever name and however compressed the image came.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod credentials;
 mod digest;
 mod disk;

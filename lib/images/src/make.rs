@@ -111,7 +111,14 @@ impl Maker {
             let seen = *watched.borrow_and_update();
             progress(seen);
             tokio::select! {
-                result = &mut making => return result,
+                result = &mut making => {
+                    // What was told last may not have been seen, such as that it is done.
+                    let last = *watched.borrow();
+                    if last != seen {
+                        progress(last);
+                    }
+                    return result;
+                }
                 changed = watched.changed() => if changed.is_err() {
                     return making.await;
                 },

@@ -3,8 +3,8 @@
 mod support;
 
 use anyhow::Result;
-use monopod_images::{Credentials, PullPolicy};
-use monopod_testkit::images::{Compression, Dialect};
+use monopod_images::{Credentials, PullPolicy, contract};
+use monopod_testkit::images::{Compression, Dialect, LayerBuilder, TestImage};
 use monopod_testkit::registry::TestRegistry;
 
 use support::{Store, files_of, sample, sha256};
@@ -79,5 +79,20 @@ async fn vm_a_disk_has_what_the_layers_say() -> Result<()> {
 './var/www/new' -rw-r--r-- 0:0 1577836800 links=1 0,0
 ";
     assert_eq!(files, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn vm_a_registry_and_a_store_keep_the_contract_of_sources() -> Result<()> {
+    let registry = TestRegistry::start().await?;
+    for name in contract::NAMES {
+        let layer = LayerBuilder::new().file("name", 0o644, name.as_bytes());
+        let image = TestImage::named(name).layer(layer).stored(Compression::Gzip, Dialect::Oci)?;
+        registry.push(name, "1", &image).await?;
+    }
+    let store = Store::new()?;
+    let image = |name: &str| format!("{}/{name}:1", registry.host()).parse().expect("it is a reference");
+    let missing = image("missing");
+    contract::check_all(&contract::Subject { source: &store.images, image: &image, missing }).await;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What tests share: fakes behind the seams, images, registries, network namespaces.
 
+pub mod disk;
 pub mod guest;
+pub mod image_source;
 pub mod images;
 pub mod net;
 pub mod netns;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use monopod_agent_client::contract as agent_contract;
 use monopod_agent_client::v1::{CreateContainerRequest, PersonalizeRequest, container_state::Phase};
-use monopod_agent_client::{AgentClient, Deadlines, FnTransport};
+use monopod_agent_client::{AgentClient, AgentTransport, Deadlines, FnTransport};
 use monopod_hostnet::contract;
+use monopod_images::{ImageConfig, contract as image_contract};
 use monopod_testkit::guest::Script;
+use monopod_testkit::image_source::FakeImages;
 use monopod_testkit::net::FakeNet;
 use monopod_testkit::vmm::{FakeMachine, FakeVmm, NextStart};
 use monopod_testkit::wait::wait_until;
@@ -22,13 +25,17 @@ fn spec(name: &str) -> VmSpec {
     VmSpec { id: id(name), cpu: MilliCpu(250), memory: MiB(512), tap: None, disks: Vec::new() }
 }
 
-/// The client as the host daemon makes it.
-fn client(vm: Arc<dyn Vm>) -> AgentClient {
+/// The way to an agent as the host daemon takes it.
+fn transport(vm: Arc<dyn Vm>) -> impl AgentTransport {
     let open = move || -> std::pin::Pin<Box<dyn Future<Output = std::io::Result<_>> + Send>> {
         let vm = Arc::clone(&vm);
         Box::pin(async move { vm.connect().await.map_err(std::io::Error::other) })
     };
-    AgentClient::new(FnTransport::new(open), Deadlines::default())
+    FnTransport::new(open)
+}
+
+fn client(vm: Arc<dyn Vm>) -> AgentClient {
+    AgentClient::new(transport(vm), Deadlines::default())
 }
 
 async fn personalized(vm: &Arc<dyn Vm>) -> AgentClient {
@@ -53,6 +60,24 @@ async fn the_fake_vmm_keeps_the_contract() {
     let subject = vm_contract::Subject { vmm: &vmm, spec: &spec, disk: &disk };
     vm_contract::check_all(&subject).await;
     assert!(vmm.machine().running().is_empty());
+}
+
+#[tokio::test]
+async fn the_fake_image_source_keeps_the_contract() {
+    let images = FakeImages::new().unwrap();
+    let name = |name: &str| format!("registry.test/{name}:1");
+    image_contract::NAMES.iter().for_each(|known| images.add(&name(known), ImageConfig::default()));
+    let image = |known: &str| name(known).parse().unwrap();
+    let missing = name("missing").parse().unwrap();
+    image_contract::check_all(&image_contract::Subject { source: &images, image: &image, missing }).await;
+    assert!(!images.calls().contains(&format!("pull {}", name("never"))), "{:?}", images.calls());
+}
+
+#[tokio::test]
+async fn the_channel_of_a_fake_vm_keeps_the_contract_of_transports() {
+    let vmm = FakeVmm::new();
+    let vm = vmm.start(spec("web")).await.unwrap();
+    agent_contract::connections_follow_each_other(&transport(vm)).await;
 }
 
 #[tokio::test]
@@ -126,6 +151,7 @@ async fn fake_vms_fail_when_told_to() {
 async fn a_thousand_fake_vms_leave_nothing() {
     let vmm = FakeVmm::new();
     let open_files = || std::fs::read_dir("/proc/self/fd").expect("it is there").count();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = open_files();
     for round in 0..1000 {
         let vm = vmm.start(spec(&format!("vm-{round}"))).await.unwrap();
@@ -133,6 +159,7 @@ async fn a_thousand_fake_vms_leave_nothing() {
         vm.kill().await.unwrap();
     }
     assert!(vmm.machine().running().is_empty());
+    wait_until("no task is left", || tasks() == 0).await;
     // Other tests of this program open files at the same time.
     assert!(open_files() < before + 50, "{} files, {before} before", open_files());
 }

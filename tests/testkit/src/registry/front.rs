@@ -90,7 +90,15 @@ impl Front {
     /// # Errors
     /// When no port can be had.
     pub async fn of(registry: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to listen")?;
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), registry).await
+    }
+
+    /// The same at a certain address, such as that of one that was dropped.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn at(address: SocketAddr, registry: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await.context("failed to listen")?;
         let address = listener.local_addr().context("failed to listen")?;
         let state = Arc::new(Mutex::new(State::default()));
         let task = tokio::spawn({
@@ -110,6 +118,12 @@ impl Front {
     #[must_use]
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What it takes to come in from now on.
