@@ -230,6 +230,11 @@ impl Journal {
         Ok((pod, state))
     }
 
+    /// Whether the Pod is remembered.
+    pub(crate) fn exists(&self) -> bool {
+        self.folder.is_dir()
+    }
+
     /// Forgets the Pod.
     pub(crate) fn remove(&self) -> Result<(), JournalError> {
         match std::fs::remove_dir_all(&self.folder) {

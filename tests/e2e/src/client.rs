@@ -115,6 +115,16 @@ impl Client {
         stopped.finished.context("a stop tells how it ended")
     }
 
+    /// Forgets a Pod that has ended.
+    ///
+    /// # Errors
+    /// When there is none, or it runs.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let request = proto::RemovePodRequest { pod: Some(pod_name(name)), force: false };
+        self.calls.clone().remove_pod(request).await?;
+        Ok(())
+    }
+
     /// Logs of a container so far.
     ///
     /// # Errors

@@ -13,11 +13,12 @@ use monopod_testkit::net::FakeNet;
 use monopod_testkit::vmm::{FakeMachine, FakeVmm};
 use monopod_vmm::VmId;
 use monopod_volumes::{Owner, ScratchConfig, ScratchDisks};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
+use crate::client::{Client, Run};
 
 /// A machine without guests, on which daemons come and go.
 #[derive(Debug)]
@@ -27,8 +28,12 @@ pub struct Stage {
     pub machine: FakeMachine,
     /// An archive with the image `monopod.local/busybox:1`.
     pub archive: PathBuf,
+    /// The network.
+    pub net: FakeNet,
     /// Changes settings before a daemon starts.
     pub tune: fn(&mut Settings),
+    /// The same for its images.
+    pub tune_images: fn(&mut Config),
 }
 
 /// A daemon.
@@ -51,7 +56,24 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let archive = folder.path().join("busybox.tar");
         std::fs::write(&archive, busybox()?.docker_archive()?)?;
-        Ok(Self { folder, machine: FakeMachine::default(), archive, tune: |_| {} })
+        let (machine, net) = (FakeMachine::default(), FakeNet::new(100));
+        Ok(Self { folder, machine, archive, net, tune: |_| {}, tune_images: |_| {} })
+    }
+
+    /// Folder for what outlives a daemon: `pods`, `logs`, `images`, `disks`.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// Names of what lies in a folder below the root; none when there is no such folder.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root().join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// What it takes to run a Pod of the archive's image.
+    pub fn run(&self, pod: Value) -> Run {
+        Run { pod, archives: vec![self.archive.clone()], ..Run::default() }
     }
 
     /// The guest of a Pod, also before it runs.
@@ -65,16 +87,18 @@ impl Stage {
     /// When it does not start.
     pub async fn daemon(&self) -> Result<Daemon> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (root, run) = (self.folder.path().join("root"), self.folder.path().join("run"));
-        let net = Arc::new(FakeNet::new(100));
+        let (root, run) = (self.root(), self.folder.path().join("run"));
+        let net = Arc::new(self.net.clone());
         let mut settings = Settings::new(&root, &run);
         settings.shutdown_patience = Duration::from_secs(20);
         (self.tune)(&mut settings);
+        let mut images = Config::new(root.join("images"));
+        (self.tune_images)(&mut images);
         let parts = Parts {
             settings,
             vmm: Arc::new(FakeVmm::on(&self.machine)),
             net: Arc::<FakeNet>::clone(&net),
-            images: Images::open(Config::new(root.join("images")))?,
+            images: Images::open(images)?,
             disks: ScratchDisks::open(ScratchConfig::new(root.join("disks")))?,
             disk_owner: Owner { uid: 0, gid: 0 },
         };
@@ -100,6 +124,11 @@ impl Stage {
 }
 
 impl Daemon {
+    /// How many tasks it is made of at present.
+    pub fn tasks(&self) -> usize {
+        self.runtime.as_ref().map_or(0, |runtime| runtime.metrics().num_alive_tasks())
+    }
+
     /// Ends it as kill -9 would: nothing of it runs on, and it has no time to tidy up.
     pub fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {

@@ -6,38 +6,20 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::PodStatus;
 use monopod_e2e::client::{Run, pod_name, until_finished};
 use monopod_e2e::fake::Stage;
+use monopod_e2e::pods::{pod, state};
 use monopod_host_proto::v1::pod_event::Kind;
 use monopod_host_proto::v1::{self as proto};
 use monopod_testkit::guest::{ExecScript, Script};
 use monopod_testkit::wait::{wait_for, wait_until};
 use monopod_vmm::{VmExit, VmId};
-use serde_json::{Value, json};
-
-fn pod(name: &str, restart_policy: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "uid": format!("uid-{name}")},
-        "spec": {
-            "restartPolicy": restart_policy,
-            "containers": [{"name": "main", "image": "monopod.local/busybox:1", "command": ["main"]}],
-        },
-    })
-}
-
-fn run(stage: &Stage, pod: Value) -> Run {
-    Run { pod, archives: vec![stage.archive.clone()], ..Run::default() }
-}
-
-fn state(status: &PodStatus) -> k8s_openapi::api::core::v1::ContainerState {
-    status.container_statuses.iter().flatten().next().and_then(|one| one.state.clone()).unwrap_or_default()
-}
+use serde_json::json;
 
 #[tokio::test]
 async fn vm_a_pod_runs_prints_and_ends_with_its_code() -> Result<()> {
     let stage = Stage::new()?;
     let daemon = stage.daemon().await?;
     stage.guest("uid-job").script("main", Script::runs().prints("hello").complains("oh").exits(3));
-    let mut news = daemon.client.run(run(&stage, pod("job", "Never"))).await?;
+    let mut news = daemon.client.run(stage.run(pod("job", "Never"))).await?;
     let (finished, news) = until_finished(&mut news).await?;
     assert_eq!((finished.exit_code, finished.phase.as_str()), (3, "Failed"));
     let stages: Vec<_> = news
@@ -59,7 +41,7 @@ async fn vm_a_pod_runs_prints_and_ends_with_its_code() -> Result<()> {
 async fn vm_a_running_pod_is_ready_and_stops_orderly() -> Result<()> {
     let stage = Stage::new()?;
     let (daemon, guest) = (stage.daemon().await?, stage.guest("uid-web"));
-    daemon.client.run(run(&stage, pod("web", "Always"))).await?;
+    daemon.client.run(stage.run(pod("web", "Always"))).await?;
     let status = daemon.client.wait_ready("web").await;
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert!(state(&status).running.is_some());
@@ -69,7 +51,7 @@ async fn vm_a_running_pod_is_ready_and_stops_orderly() -> Result<()> {
     assert_eq!(daemon.net.attached(), []);
     // The name is taken until the Pod is removed.
     assert_eq!(
-        daemon.client.run(run(&stage, pod("web", "Always"))).await.unwrap_err().code(),
+        daemon.client.run(stage.run(pod("web", "Always"))).await.unwrap_err().code(),
         tonic::Code::AlreadyExists
     );
     let request = proto::RemovePodRequest { pod: Some(pod_name("web")), force: false };
@@ -84,7 +66,7 @@ async fn vm_a_refused_pod_is_told_why() -> Result<()> {
     let daemon = stage.daemon().await?;
     let mut refused = pod("bad", "Always");
     refused["spec"]["hostNetwork"] = json!(true);
-    let error = daemon.client.run(run(&stage, refused)).await.unwrap_err();
+    let error = daemon.client.run(stage.run(refused)).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::FailedPrecondition);
     assert_eq!(error.message(), "Pod not supported on Fargate: fields not supported: HostNetwork");
     assert_eq!(error.metadata().get("monopod-reason").unwrap(), "POD_UNSUPPORTED_ON_FARGATE");
@@ -98,7 +80,7 @@ async fn vm_a_container_that_ends_is_restarted_and_its_former_logs_stay() -> Res
     let daemon = stage.daemon().await?;
     let guest = stage.guest("uid-loop");
     guest.script("main", Script::runs().prints("first").exits(1));
-    daemon.client.run(run(&stage, pod("loop", "Always"))).await?;
+    daemon.client.run(stage.run(pod("loop", "Always"))).await?;
     let restarts = |status: &PodStatus| status.container_statuses.iter().flatten().any(|one| one.restart_count >= 2);
     daemon.client.wait_status("loop", "it has been restarted twice", restarts).await;
     guest.script("main", Script::runs().prints("last"));
@@ -113,7 +95,7 @@ async fn vm_a_container_that_ends_is_restarted_and_its_former_logs_stay() -> Res
 async fn vm_a_microvm_that_dies_fails_its_pod_and_leaves_nothing() -> Result<()> {
     let stage = Stage::new()?;
     let daemon = stage.daemon().await?;
-    let mut news = daemon.client.run(run(&stage, pod("lost", "Always"))).await?;
+    let mut news = daemon.client.run(stage.run(pod("lost", "Always"))).await?;
     daemon.client.wait_ready("lost").await;
     stage.machine.end(&VmId::new("uid-lost")?, VmExit::VmmDied("signal 9".to_owned()));
     let (finished, _) = until_finished(&mut news).await?;
@@ -128,7 +110,7 @@ async fn vm_logs_can_be_followed_to_the_end() -> Result<()> {
     let stage = Stage::new()?;
     let daemon = stage.daemon().await?;
     let guest = stage.guest("uid-talk");
-    daemon.client.run(run(&stage, pod("talk", "Never"))).await?;
+    daemon.client.run(stage.run(pod("talk", "Never"))).await?;
     daemon.client.wait_ready("talk").await;
     let request = proto::LogsRequest { pod: Some(pod_name("talk")), follow: true, ..proto::LogsRequest::default() };
     let client = daemon.client.clone();
@@ -149,7 +131,7 @@ async fn vm_a_killed_daemons_pods_run_on_and_are_adopted_without_a_gap() -> Resu
     let stage = Stage::new()?;
     let guest = stage.guest("uid-web");
     let first = stage.daemon().await?;
-    first.client.run(run(&stage, pod("web", "Always"))).await?;
+    first.client.run(stage.run(pod("web", "Always"))).await?;
     let before = first.client.wait_ready("web").await;
     let id = guest.containers().into_keys().next().unwrap();
     guest.print(&id, "before");
@@ -181,7 +163,7 @@ async fn vm_a_killed_daemons_pods_run_on_and_are_adopted_without_a_gap() -> Resu
 async fn vm_a_pod_whose_microvm_died_with_the_daemon_has_failed() -> Result<()> {
     let stage = Stage::new()?;
     let first = stage.daemon().await?;
-    first.client.run(run(&stage, pod("gone", "Always"))).await?;
+    first.client.run(stage.run(pod("gone", "Always"))).await?;
     first.client.wait_ready("gone").await;
     first.kill();
     stage.machine.end(&VmId::new("uid-gone")?, VmExit::VmmDied("signal 9".to_owned()));
@@ -212,7 +194,7 @@ async fn vm_exec_probes_decide_readiness_and_volumes_follow_their_objects() -> R
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "default"},
             "data": {"key": value}})
     };
-    daemon.client.run(Run { objects: vec![map("old")], ..run(&stage, web) }).await?;
+    daemon.client.run(Run { objects: vec![map("old")], ..stage.run(web) }).await?;
     wait_for("the probe's words are told", async || {
         let events = daemon.client.inspect("web").await.map_err(|error| error.to_string())?.events;
         let messages: Vec<_> = events.into_iter().filter_map(|one| one.event).map(|event| event.message).collect();

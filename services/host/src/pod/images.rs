@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Secret};
 use monopod_images::{Credentials, Image, ImageError, Images, Progress, PullPolicy, Stage};
 use monopod_podplan::life::{self, ContainerName, Event, ImageFacts, Pulled};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::task::Note;
 use super::work::{Work, chain};
@@ -29,7 +29,8 @@ pub(super) struct Pull {
     image: String,
     /// Set once a registry is asked.
     is_pulling: watch::Receiver<bool>,
-    result: JoinHandle<Result<Image, ImageError>>,
+    /// Whoever does not wait for it any more ends it.
+    result: AbortOnDropHandle<Result<Image, ImageError>>,
 }
 
 /// Between two reports of progress.
@@ -53,17 +54,11 @@ impl Early {
     }
 }
 
-impl Drop for Early {
-    fn drop(&mut self) {
-        self.pulls.values().for_each(|pull| pull.result.abort());
-    }
-}
-
 impl Pull {
     fn begin(work: &Work, image: &str, policy: PullPolicy) -> Self {
         let (tell, is_pulling) = watch::channel(false);
         let (work, name) = (work.clone(), image.to_owned());
-        let result = tokio::spawn(async move { get(&work, &name, policy, tell).await });
+        let result = AbortOnDropHandle::new(tokio::spawn(async move { get(&work, &name, policy, tell).await }));
         Self { image: image.to_owned(), is_pulling, result }
     }
 }

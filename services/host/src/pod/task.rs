@@ -72,6 +72,8 @@ pub(crate) struct AdoptedLife {
 const NOTES: usize = 64;
 /// Requests that may wait for it.
 const COMMANDS: usize = 8;
+/// Between attempts to write a journal that could not be written.
+const SAVE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The task.
 #[derive(Debug)]
@@ -181,6 +183,8 @@ impl PodTask {
                 break outcome;
             }
             let wake = self.life.wake_at().map(|at| until(at, Timestamp::now()));
+            let save = self.is_unsaved.then_some(SAVE_PAUSE);
+            let wake = wake.into_iter().chain(save).min();
             let sleep = tokio::time::sleep(wake.unwrap_or_default());
             tokio::select! {
                 biased;
@@ -365,7 +369,8 @@ impl PodTask {
         }
         self.state.stages = self.stages();
         if let Err(error) = self.journal.write_state(&self.state) {
-            // It is tried again with the next news.
+            // It is tried again, with the next news or after a while.
+            self.is_unsaved = true;
             tracing::error!(pod = %self.work.shared.name, error = &error as &dyn std::error::Error, "journal is not up to date");
         }
     }
@@ -394,6 +399,11 @@ impl PodTask {
         self.save();
         let finished = finished(&self.state.status, outcome.exit_code);
         self.work.shared.news.tell(finished_at, Item::Finished(finished));
+        // A daemon that came now would not know of the end. Once the Pod is removed there is nothing left to write to.
+        while self.is_unsaved && self.journal.exists() {
+            tokio::time::sleep(SAVE_PAUSE).await;
+            self.save();
+        }
     }
 }
 
