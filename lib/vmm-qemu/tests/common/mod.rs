@@ -5,16 +5,20 @@ pub(crate) mod tap;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use monopod_types::{MiB, MilliCpu};
 use monopod_vmm::{ByteStream, Disk, VmError, VmId, VmSpec};
 use monopod_vmm_qemu::{Accelerator, Allowance, Config, Guest, JailCommand, Limits, Ready, Users};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -44,6 +48,9 @@ done
 
 /// Most that anything here may take on a busy machine without KVM.
 pub(crate) const LONG: Duration = Duration::from_secs(240);
+
+/// Most that killed processes may take to end.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// A `QemuVmm`'s configuration in folders of its own, which go with it.
 #[derive(Debug)]
@@ -143,27 +150,28 @@ impl Bench {
 
     /// What is left on the host of VMs: folders, control groups, processes and mounts.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        let names = |folder: &Path| -> Vec<PathBuf> {
-            fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
-        };
-        left.extend(names(&self.config.run).into_iter().filter(|path| path.is_dir()));
-        for controller in ["cpu", "memory", "."] {
-            let group = Path::new("/sys/fs/cgroup").join(controller).join(&self.config.cgroup);
-            left.extend(names(&group).into_iter().filter(|path| path.is_dir()));
-        }
-        let Users { first, places } = self.config.users;
-        for process in names(Path::new("/proc")) {
-            use std::os::unix::fs::MetadataExt;
-            let Ok(about) = fs::metadata(&process) else { continue };
-            if (first..first + places).contains(&about.uid()) {
-                left.push(process);
-            }
-        }
-        let mut left: Vec<String> = left.into_iter().map(|path| path.display().to_string()).collect();
+        let groups = self.groups().into_iter().flat_map(|group| names(&group));
+        let folders = names(&self.config.run).into_iter().chain(groups).filter(|path| path.is_dir());
+        let mut left: Vec<String> = folders.map(|path| path.display().to_string()).collect();
+        left.extend(self.processes().into_iter().map(|pid| format!("process {pid}")));
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         left.extend(mounts.lines().filter(|line| line.contains(self.folder().to_str().unwrap())).map(str::to_owned));
         left
+    }
+
+    /// Where control groups of its VMs may be.
+    fn groups(&self) -> Vec<PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        ["cpu", "memory", "."].iter().map(|controller| root.join(controller).join(&self.config.cgroup)).collect()
+    }
+
+    /// Processes of its VMs: each has a user of its own.
+    fn processes(&self) -> Vec<Pid> {
+        let Users { first, places } = self.config.users;
+        let is_ours =
+            |process: &PathBuf| fs::metadata(process).is_ok_and(|about| (first..first + places).contains(&about.uid()));
+        let pid = |process: PathBuf| Some(Pid::from_raw(process.file_name()?.to_str()?.parse().ok()?));
+        names(Path::new("/proc")).into_iter().filter(is_ours).filter_map(pid).collect()
     }
 
     /// A disk of one MiB that begins with this text.
@@ -177,12 +185,33 @@ impl Bench {
 }
 
 impl Drop for Bench {
+    /// A test that fails leaves its VMs running, as a daemon would that was killed.
     fn drop(&mut self) {
-        for controller in ["cpu", "memory", "."] {
-            let folder = Path::new("/sys/fs/cgroup").join(controller).join(&self.config.cgroup);
-            drop(fs::remove_dir(folder));
+        let left = self.processes();
+        for pid in &left {
+            // It may have ended by itself in between.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        let since = Instant::now();
+        while !self.processes().is_empty() && since.elapsed() < LEAVING {
+            // Those that this process has started are still its children.
+            for pid in &left {
+                let _ = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for group in self.groups() {
+            for folder in names(&group).into_iter().filter(|path| path.is_dir()) {
+                drop(fs::remove_dir(folder));
+            }
+            drop(fs::remove_dir(group));
         }
     }
+}
+
+/// What is in a folder; nothing when there is none.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// A small VM of this name.
