@@ -41,8 +41,10 @@ fn show_pod(place: &Place, archive: &std::path::Path) -> Result<()> {
     println!("\nA web server in a microVM of its own. Its manifest is an ordinary one: examples/web.yaml.");
     let archive = archive.to_str().context("the cache folder has a name that is no text")?;
     place.monopod(&["run", "examples/web.yaml", "--detach", "--publish", "8080:8080", "--image-archive", archive])?;
-    let page =
-        place.shown(&["curl", "--silent", "--show-error", "--fail", "--max-time", "30", "http://127.0.0.1:8080/"])?;
+    // The server has been started; that it listens already is not said.
+    let patience = ["--retry", "60", "--retry-all-errors", "--retry-delay", "1", "--max-time", "60"];
+    let curl = ["curl", "--silent", "--fail"];
+    let page = place.shown(&[curl.as_slice(), &patience, &["http://127.0.0.1:8080/"]].concat())?;
     if !page.contains("microVM of its own") {
         bail!("the Pod's page says something else: {page}");
     }
