@@ -228,28 +228,41 @@ async fn vm_starts_and_ends_a_hundred_times_without_leaving_a_thing() {
     let bench = Bench::new();
     let vmm = vmm(&bench).await;
     let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
-    let mut before = 0;
+    let (mut files, mut memory) = (0, 0);
     let mut took: Vec<Duration> = Vec::new();
     for round in 0..100 {
-        let vm =
-            vmm.start(VmSpec { disks: vec![bench.disk("root-1", "first", false)], ..spec("cycle") }).await.unwrap();
+        let disks = vec![bench.disk("root-1", "first", false)];
+        let tap = Some(common::tap::in_a_network_of_its_own("mpcycle"));
+        let vm = vmm.start(VmSpec { disks, tap, ..spec("cycle") }).await.unwrap();
         let outside = vm.stages().iter().filter(|stage| stage.name != "template").map(|stage| stage.took).sum();
         took.push(outside);
+        vm.attach(bench.disk("later", "second", false)).await.unwrap();
         vm.kill().await.unwrap();
         drop(vm);
-        if round == 0 {
-            before = open_files();
+        // What is made once has been made by then.
+        if round == 10 {
+            (files, memory) = (open_files(), resident_kib());
         }
     }
     took.sort();
     println!("start without the guest: p50 {:?}, p90 {:?}", took[50], took[90]);
     let closed = async {
-        while open_files() > before {
+        while open_files() > files {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, closed).await.expect("no file stays open");
+    tokio::time::timeout(LONG, closed).await.expect("no file stays open, nor a tap");
+    let after = resident_kib();
+    println!("{memory} KiB after 11 microVMs, {after} KiB after 100");
+    assert!(after < memory + (2 << 10), "{memory} KiB after 11 microVMs, {after} KiB after 100");
     assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
+}
+
+/// KiB of this process that are in memory.
+fn resident_kib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,7 +166,7 @@ fn vm_a_disk_that_is_too_small_for_an_image_is_told_and_tried_again() -> Result<
         stage.tune = impatient;
         stage.tune_images = |images| images.limits.keep_free = 0;
         let images = stage.root().join("images");
-        disk::mount_in_memory(&images, 3 << 20)?;
+        let _disk = disk::mount_in_memory(&images, 3 << 20)?;
         let (shop, daemon) = (Shop::open().await?, stage.daemon().await?);
         daemon.client.run(shop.pod("web")).await?;
         wait_pull_failure(&daemon.client, "web", "no space left").await;
@@ -184,7 +184,7 @@ fn vm_a_disk_that_is_too_small_for_a_scratch_disk_is_told_and_tried_again() -> R
         let mut stage = Stage::new()?;
         stage.tune = impatient;
         let disks = stage.root().join("disks");
-        disk::mount_in_memory(&disks, 64 << 20)?;
+        let _disk = disk::mount_in_memory(&disks, 64 << 20)?;
         let daemon = stage.daemon().await?;
         daemon.client.run(stage.run(pod("web", "Always"))).await?;
         wait_event(&daemon.client, "web", "FailedCreatePodSandBox").await;
@@ -205,7 +205,7 @@ fn vm_a_full_disk_holds_logs_up_and_loses_none() -> Result<()> {
     with_disks(|| async {
         let stage = Stage::new()?;
         let logs = stage.root().join("logs");
-        disk::mount_in_memory(&logs, 1 << 20)?;
+        let _disk = disk::mount_in_memory(&logs, 1 << 20)?;
         let (daemon, guest) = (stage.daemon().await?, stage.guest("uid-talk"));
         daemon.client.run(stage.run(pod("talk", "Always"))).await?;
         daemon.client.wait_ready("talk").await;
@@ -239,7 +239,7 @@ fn vm_a_journal_that_could_not_be_written_is_written_later() -> Result<()> {
     with_disks(|| async {
         let stage = Stage::new()?;
         let (pods, filler) = (stage.root().join("pods"), stage.root().join("pods/filler"));
-        disk::mount_in_memory(&pods, 1 << 20)?;
+        let _disk = disk::mount_in_memory(&pods, 1 << 20)?;
         let (daemon, guest) = (stage.daemon().await?, stage.guest("uid-job"));
         let mut news = daemon.client.run(stage.run(pod("job", "Never"))).await?;
         daemon.client.wait_ready("job").await;

@@ -1,12 +1,25 @@
 //! Small disks that a test can fill. They are mounted where nobody else sees them.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+
+/// A disk that is mounted until this is dropped, whoever still has files of it open.
+#[derive(Debug)]
+pub struct Mounted {
+    folder: PathBuf,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A test that failed has said why; there is nobody to tell more.
+        let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
+    }
+}
 
 /// Runs a test in a thread with its own view of mounts. What it mounts goes with it; threads and programs that it starts
 /// see it, too.
@@ -31,8 +44,10 @@ pub fn with_mounts_of_its_own(test: impl FnOnce() -> Result<()> + Send) -> Resul
 ///
 /// # Errors
 /// When the machine does not let us.
-pub fn mount_in_memory(folder: &Path, bytes: u64) -> Result<()> {
-    in_memory(folder, bytes, MsFlags::empty())
+pub fn mount_in_memory(folder: &Path, bytes: u64) -> Result<Mounted> {
+    std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    in_memory(folder, bytes, MsFlags::empty())?;
+    Ok(Mounted { folder: folder.to_owned() })
 }
 
 /// Makes such a disk smaller or larger.
@@ -44,7 +59,6 @@ pub fn resize_in_memory(folder: &Path, bytes: u64) -> Result<()> {
 }
 
 fn in_memory(folder: &Path, bytes: u64, flags: MsFlags) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let options = format!("size={bytes}");
     mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options.as_str()))
         .with_context(|| format!("failed to mount a disk at {}", folder.display()))
@@ -54,12 +68,13 @@ fn in_memory(folder: &Path, bytes: u64, flags: MsFlags) -> Result<()> {
 ///
 /// # Errors
 /// When the machine does not let us.
-pub fn mount_ext4(folder: &Path, file: &Path, bytes: u64) -> Result<()> {
+pub fn mount_ext4(folder: &Path, file: &Path, bytes: u64) -> Result<Mounted> {
     std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let made = File::create(file).and_then(|file| file.set_len(bytes));
     made.with_context(|| format!("failed to make {}", file.display()))?;
     run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(file))?;
-    run(Command::new("mount").args(["-o", "loop"]).arg(file).arg(folder))
+    run(Command::new("mount").args(["-o", "loop"]).arg(file).arg(folder))?;
+    Ok(Mounted { folder: folder.to_owned() })
 }
 
 /// Takes all room that is left where a folder is; who removes the file gives it back.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(crate) struct Machine {
     folder: tempfile::TempDir,
     run: tempfile::TempDir,
     daemon: Option<Child>,
+    /// More for the environment of the daemon.
+    environment: Vec<(String, PathBuf)>,
 }
 
 /// What a command printed and how it ended.
@@ -33,18 +35,29 @@ pub(crate) struct Answer {
 impl Machine {
     /// A machine whose daemon answers.
     pub(crate) fn start() -> Self {
+        let mut machine = Self::without_daemon();
+        machine.start_daemon();
+        machine
+    }
+
+    /// A machine on which no daemon runs yet.
+    pub(crate) fn without_daemon() -> Self {
         let namespace = Namespace::new().expect("a network namespace can be made; these tests need root");
         let folder = tempfile::tempdir().unwrap();
         let run = tempfile::Builder::new().prefix("monopod-test-").tempdir_in("/run").unwrap();
-        let mut machine = Self { namespace, folder, run, daemon: None };
-        machine.start_daemon();
-        machine
+        Self { namespace, folder, run, daemon: None, environment: Vec::new() }
+    }
+
+    /// Daemons have this in their environment from now on.
+    pub(crate) fn set(&mut self, variable: &str, value: PathBuf) {
+        self.environment.push((variable.to_owned(), value));
     }
 
     /// Starts the daemon; one that was killed before has left its folders.
     pub(crate) fn start_daemon(&mut self) {
         let log = File::options().create(true).append(true).open(self.daemon_log()).unwrap();
         let mut command = self.inside(env!("CARGO_BIN_EXE_monopod"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("host").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(command.spawn().expect("the daemon can be started"));
         self.wait_for("the daemon answers", |machine| {
@@ -156,6 +169,42 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until a Pod has ended; its status then.
+    pub(crate) fn wait_failed(&self, pod: &str) -> Value {
+        self.wait_for("the Pod has failed", |machine| {
+            let status = machine.inspect(pod)["pod"]["status"].clone();
+            if status["phase"] == "Failed" { Ok(status) } else { Err(status.to_string()) }
+        })
+    }
+
+    /// The daemon's process.
+    pub(crate) fn daemon_process(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// What there is of Pods on this machine: processes, disks, folders, control groups.
+    pub(crate) fn traces(&self) -> Vec<String> {
+        let mut traces: Vec<_> = self.vm_processes().into_iter().map(|pid| format!("process {pid}")).collect();
+        let root = self.root();
+        let folders = ["scratch/pods", "pods", "logs/pods"].map(|folder| root.join(folder));
+        let groups = ["cpu", "memory", "pids", "."]
+            .map(|controller| Path::new("/sys/fs/cgroup").join(controller).join(self.run.path().file_name().unwrap()));
+        for folder in folders.into_iter().chain([self.run.path().join("vms")]).chain(groups) {
+            let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+            let entries =
+                entries.filter(|path| !folder.starts_with("/sys") && !folder.ends_with("vms") || path.is_dir());
+            traces.extend(entries.map(|path| path.display().to_string()));
+        }
+        traces
+    }
+
+    /// Interfaces, routes and packet filter of the machine's network.
+    pub(crate) fn network(&self) -> String {
+        let show =
+            |program: &str, arguments: &[&str]| answer(self.inside(program).args(arguments).output().unwrap()).stdout;
+        [show("ip", &["-br", "link"]), show("ip", &["route"]), show("nft", &["list", "ruleset"])].concat()
     }
 
     /// Processes of microVMs of this machine.

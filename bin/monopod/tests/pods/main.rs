@@ -3,7 +3,10 @@
 
 mod machine;
 
+mod cycles;
+mod disks;
 mod doctor;
 mod faults;
 mod first_steps;
 mod objects;
+mod panics;

@@ -125,9 +125,11 @@ async fn add(client: &Client, disk: &Disk, number: u32) -> Result<(), VmError> {
     });
     // The identification is shorter than a serial may be.
     let short: String = serial.chars().take(IDENTIFICATION).collect();
+    // A host's disk that is full is told to the guest. Without this word the whole guest would stand still instead, its
+    // agent with it.
     let device = json!({
         "driver": "scsi-hd", "id": format!("{PREFIX}{serial}"), "drive": node(number), "bus": "scsi.0",
-        "scsi-id": number, "lun": 0, "serial": serial, "device_id": short,
+        "scsi-id": number, "lun": 0, "serial": serial, "device_id": short, "werror": "report",
     });
     let (contents, device) =
         tokio::join!(client.command("blockdev-add", contents), client.command("device_add", device));
