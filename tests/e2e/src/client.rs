@@ -76,6 +76,16 @@ impl Client {
         Ok(serde_json::from_slice(&pod)?)
     }
 
+    /// What lists of Pods say of one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn summary(&self, name: &str) -> Result<proto::PodSummary> {
+        let pods = self.calls.clone().list_pods(proto::ListPodsRequest::default()).await?.into_inner().pods;
+        let found = pods.into_iter().find(|pod| pod.name.as_ref().is_some_and(|found| found.name == name));
+        found.with_context(|| format!("there is no Pod {name}"))
+    }
+
     /// All that is known of a Pod.
     ///
     /// # Errors

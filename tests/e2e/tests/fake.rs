@@ -61,6 +61,28 @@ async fn vm_a_running_pod_is_ready_and_stops_orderly() -> Result<()> {
 }
 
 #[tokio::test]
+async fn vm_a_pod_that_is_stopped_is_shown_as_kubectl_shows_one_that_is_deleted() -> Result<()> {
+    let stage = Stage::new()?;
+    let daemon = stage.daemon().await?;
+    stage.guest("uid-web").script("main", Script::runs().ignores_sigterm());
+    daemon.client.run(stage.run(pod("web", "Always"))).await?;
+    daemon.client.wait_ready("web").await;
+    assert_eq!(daemon.client.summary("web").await?.shown_status, "Running");
+    let client = daemon.client.clone();
+    let stopping = tokio::spawn(async move { client.stop("web", Some(2)).await });
+    wait_for("it terminates", async || match daemon.client.summary("web").await {
+        Ok(pod) if pod.shown_status == "Terminating" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let metadata = daemon.client.pod("web").await?.metadata;
+    assert_eq!((metadata.deletion_grace_period_seconds, metadata.deletion_timestamp.is_some()), (Some(2), true));
+    assert_eq!(stopping.await??.exit_code, 137);
+    assert_eq!(daemon.client.summary("web").await?.shown_status, "Error");
+    Ok(())
+}
+
+#[tokio::test]
 async fn vm_a_refused_pod_is_told_why() -> Result<()> {
     let stage = Stage::new()?;
     let daemon = stage.daemon().await?;

@@ -4,6 +4,7 @@ mod convert;
 mod images;
 mod logs;
 mod pods;
+mod shown;
 mod stats;
 mod streams;
 

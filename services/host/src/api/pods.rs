@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use monopod_api::Sizing;
 use monopod_host_proto::v1 as proto;
 use tokio::sync::broadcast::error::RecvError;
@@ -13,6 +12,7 @@ use tonic::Status;
 
 use super::Answers;
 use super::convert::{self, status};
+use super::shown::shown;
 use crate::error::HostError;
 use crate::host::{Host, LOOPBACK, RunRequest};
 use crate::journal::PortRecord;
@@ -118,68 +118,21 @@ fn summary(handle: &PodHandle) -> proto::PodSummary {
     let told = shared.news.told();
     let pod = told.status.map(|(_, pod)| pod).unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
-    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    let shown = shown(&pod);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let restarts = statuses.iter().map(|one| u32::try_from(one.restart_count).unwrap_or(0)).sum();
     proto::PodSummary {
         name: Some(convert::name(&shared.name)),
         uid: shared.uid.clone(),
-        shown_status: shown_status(&pod, &status),
-        ready: count(statuses.iter().filter(|one| one.ready).count()),
-        containers: count(pod.spec.as_ref().map_or(0, |spec| spec.containers.len())),
-        restarts,
+        shown_status: shown.status,
+        ready: count(shown.ready),
+        containers: count(shown.containers),
+        restarts: shown.restarts,
         created_at: convert::nanoseconds(shared.admitted_at),
         address: status.pod_ip.unwrap_or_default(),
         phase: status.phase.unwrap_or_default(),
         size: Some(convert::size(shared.size)),
         published_ports: told.published.iter().map(|(_, port)| convert::port(port)).collect(),
     }
-}
-
-/// What kubectl's STATUS column says.
-fn shown_status(pod: &Pod, status: &PodStatus) -> String {
-    let mut shown = status.reason.clone().or_else(|| status.phase.clone()).unwrap_or_else(|| "Pending".to_owned());
-    let init = status.init_container_statuses.as_deref().unwrap_or_default();
-    let total = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
-    for (index, one) in init.iter().enumerate() {
-        if let Some(reason) = init_reason(one) {
-            return reason;
-        }
-        if !is_past_init(one) {
-            return format!("Init:{index}/{total}");
-        }
-    }
-    let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let mut has_running = false;
-    for one in containers.iter().rev() {
-        let state = one.state.clone().unwrap_or_default();
-        if let Some(reason) = state.waiting.and_then(|waiting| waiting.reason) {
-            shown = reason;
-        } else if let Some(end) = state.terminated {
-            shown = end.reason.unwrap_or_else(|| match end.signal {
-                Some(signal) if signal != 0 => format!("Signal:{signal}"),
-                Some(_) | None => format!("ExitCode:{}", end.exit_code),
-            });
-        } else if state.running.is_some() && one.ready {
-            has_running = true;
-        }
-    }
-    if shown == "Completed" && has_running { "Running".to_owned() } else { shown }
-}
-
-fn is_past_init(one: &ContainerStatus) -> bool {
-    let state = one.state.clone().unwrap_or_default();
-    one.started == Some(true) || state.terminated.is_some_and(|end| end.exit_code == 0)
-}
-
-fn init_reason(one: &ContainerStatus) -> Option<String> {
-    let state = one.state.clone().unwrap_or_default();
-    if let Some(end) = state.terminated.filter(|end| end.exit_code != 0) {
-        let reason = end.reason.filter(|reason| !reason.is_empty());
-        return Some(format!("Init:{}", reason.unwrap_or_else(|| format!("ExitCode:{}", end.exit_code))));
-    }
-    let reason = state.waiting?.reason?;
-    (reason != "PodInitializing" && reason != "ContainerCreating").then(|| format!("Init:{reason}"))
 }
 
 pub(super) async fn inspect(

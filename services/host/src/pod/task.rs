@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use monopod_agent_proto::v1::ContainerState;
 use monopod_agent_proto::v1::container_state::Phase;
 use monopod_images::Image;
@@ -232,16 +233,31 @@ impl PodTask {
                 self.state.stop = Some(StopRecord { asked_at: Timestamp::now(), grace_seconds });
                 self.is_unsaved = true;
                 self.happen(Event::StopAsked(Stop { grace, ..Stop::default() }));
+                self.tell_status();
             }
             Command::Update(newer) => self.update(&newer),
         }
     }
 
+    /// Seconds that a stop leaves to the containers.
+    fn grace(&self, stop: StopRecord) -> u64 {
+        let own = self.work.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        stop.grace_seconds.or_else(|| own.and_then(|own| u64::try_from(own).ok())).unwrap_or(30)
+    }
+
+    /// A Pod that is being stopped looks like one that is being deleted from a cluster.
+    fn mark_deleted(&self, pod: &mut Pod, stop: StopRecord) {
+        let grace = self.grace(stop);
+        let seconds = jiff::SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX));
+        let until = stop.asked_at.saturating_add(seconds).unwrap_or(Timestamp::MAX);
+        pod.metadata.deletion_timestamp = Some(Time(until));
+        pod.metadata.deletion_grace_period_seconds = i64::try_from(grace).ok();
+    }
+
     /// A stop that a former daemon was asked for goes on, with what is left of its grace.
     fn go_on_stopping(&mut self, now: Timestamp) {
         let Some(stop) = self.state.stop else { return };
-        let own = self.work.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let grace = stop.grace_seconds.or_else(|| own.and_then(|own| u64::try_from(own).ok())).unwrap_or(30);
+        let grace = self.grace(stop);
         let passed = until(now, stop.asked_at);
         let grace = Some(Duration::from_secs(grace).saturating_sub(passed));
         self.happen(Event::StopAsked(Stop { grace, ..Stop::default() }));
@@ -357,6 +373,9 @@ impl PodTask {
         }
         let mut pod = Pod::clone(&self.work.pod);
         pod.status = Some(status.clone());
+        if let Some(stop) = self.state.stop {
+            self.mark_deleted(&mut pod, stop);
+        }
         self.state.status = status;
         self.is_unsaved = true;
         self.work.shared.news.tell(Timestamp::now(), Item::Status(Arc::new(pod)));
