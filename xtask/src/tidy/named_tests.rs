@@ -1,4 +1,5 @@
-//! Docs may say «this is shown by that test»: docs/compatibility.md does so row by row. Such a test must exist.
+//! Docs may say «this is shown by that test»: docs/compatibility.md and docs/faults.md do so row by row. Such a test must
+//! exist.
 //!
 //! A reference stands in backticks as `CRATE: path::to::test_name`, for instance
 //! `monopod-policy: sizing::tests::rule_6_no_requests`.
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::workspace::{Package, Workspace, files_below, is_rust};
 
 /// Documents whose references are checked.
-const DOCUMENTS: [&str; 1] = ["docs/compatibility.md"];
+const DOCUMENTS: [&str; 2] = ["docs/compatibility.md", "docs/faults.md"];
 
 /// Every reference to a test that does not exist.
 ///
