@@ -16,7 +16,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
@@ -201,7 +203,12 @@ where
             sink.flush().await?;
         }
     }
-    sink.close().await
+    sink.send(goodbye()).await
+}
+
+/// The end of a WebSocket. It says that all is well: clients of Kubernetes take an end without a code for a failure.
+pub(crate) fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::channels::goodbye;
 use crate::reply::{Answer, Body, refuse};
 
 /// The largest message of a WebSocket, as the kubelet has it: a client may send all of its input as one.
@@ -180,7 +181,7 @@ where
             let Some(data) = buffer.get(..length).filter(|data| !data.is_empty()) else { break };
             sink.send(Message::Binary(Bytes::copy_from_slice(data))).await?;
         }
-        sink.close().await
+        sink.send(goodbye()).await
     };
     tokio::try_join!(inward, outward).map(|_| ())
 }

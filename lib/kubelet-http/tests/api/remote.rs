@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::codec::Framed;
 
 use crate::support::{PATIENCE, Served};
@@ -39,7 +40,9 @@ pub(crate) async fn websocket(served: &Served, path: &str, protocols: &str) -> R
 pub(crate) async fn channels(socket: &mut Socket) -> Result<BTreeMap<u8, Vec<u8>>> {
     let mut channels: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
     while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await?.transpose()? {
-        if message.is_close() {
+        if let Message::Close(end) = message {
+            // Clients of Kubernetes take an end without this code for a failure.
+            assert_eq!(end.context("an end without a code")?.code, CloseCode::Normal);
             break;
         }
         let Message::Binary(data) = message else { bail!("{message:?}") };
