@@ -36,6 +36,8 @@ pub struct Settings {
     pub adopt_patience: Duration,
     /// How long a guest may take to power itself off before it is ended.
     pub shutdown_patience: Duration,
+    /// How long a guest may not take the order to kill a container before it counts as lost.
+    pub kill_order_patience: Duration,
 }
 
 impl Settings {
@@ -55,6 +57,7 @@ impl Settings {
             boot_patience: Duration::from_secs(180),
             adopt_patience: Duration::from_secs(60),
             shutdown_patience: Duration::from_secs(10),
+            kill_order_patience: Duration::from_secs(60),
         }
     }
 

@@ -56,6 +56,7 @@ fn impatient(settings: &mut Settings) {
     settings.shutdown_patience = Duration::from_millis(500);
     settings.boot_patience = Duration::from_secs(2);
     settings.adopt_patience = Duration::from_secs(2);
+    settings.kill_order_patience = Duration::from_secs(5);
     let second = Duration::from_secs(1);
     settings.deadlines = Deadlines { connect: second, call: 2 * second, long_call: 2 * second, ..Deadlines::default() };
 }
@@ -316,6 +317,26 @@ async fn vm_an_agent_that_hangs_harms_only_its_pod_which_can_be_stopped() -> Res
     assert_eq!((finished.exit_code, finished.phase.as_str()), (137, "Failed"));
     assert_eq!(stage.machine.running(), [VmId::new("uid-sane")?]);
     daemon.client.stop("sane", Some(0)).await?;
+    assert_nothing_is_left(&stage);
+    Ok(())
+}
+
+#[tokio::test]
+async fn vm_a_guest_that_does_not_take_the_order_to_kill_is_lost_with_its_pod() -> Result<()> {
+    let mut stage = Stage::new()?;
+    stage.tune = impatient;
+    let daemon = stage.daemon().await?;
+    let mut stuck = pod("stuck", "Always");
+    stuck["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    // Nobody listens there, so the container is soon to be restarted.
+    let probe = json!({"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 3});
+    stuck["spec"]["containers"][0]["livenessProbe"] = probe;
+    let mut news = daemon.client.run(stage.run(stuck)).await?;
+    daemon.client.wait_ready("stuck").await;
+    stage.guest("uid-stuck").set_manner(Manner::Hanging);
+    let (finished, _) = until_finished(&mut news).await?;
+    assert_eq!((finished.phase.as_str(), finished.reason.as_str()), ("Failed", "GuestUnresponsive"));
+    assert!(finished.message.contains("did not take the order to kill"), "{}", finished.message);
     assert_nothing_is_left(&stage);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monopod_podplan::life::{Action, ContainerId, ContainerName, Event, Sandbox as Ready, Signal};
+use monopod_podplan::life::{Action, ContainerId, ContainerName, Event, Sandbox as Ready};
 
 use super::containers::{self, Instance};
 use super::images;
@@ -43,10 +43,10 @@ impl PodTask {
                 self.create_and_start(Instance { target: self.target(&container), id, container, attempt });
             }
             Action::Signal { id, signal } => self.with_sandbox(move |work, sandbox| async move {
-                containers::signal(&work, &sandbox, id, signal, false).await;
+                containers::signal(&work, &sandbox, &id, signal).await;
             }),
             Action::Kill { id } => self.with_sandbox(move |work, sandbox| async move {
-                containers::signal(&work, &sandbox, id, Signal::KILL, true).await;
+                containers::kill(&work, &sandbox, &id).await;
             }),
             Action::RunHook { id, container, hook, handler, timeout } => {
                 let run = HookRun { id, container, hook, handler, timeout };

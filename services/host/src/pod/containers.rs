@@ -232,10 +232,35 @@ async fn log_tail(work: &Work, instance: &Instance) -> String {
 }
 
 /// Sends a signal. A container that has ended needs none.
-pub(super) async fn signal(work: &Work, sandbox: &Sandbox, id: ContainerId, signal: Signal, all_processes: bool) {
-    let request = SignalContainerRequest { id: id.as_str().to_owned(), signal: signal.number(), all_processes };
+pub(super) async fn signal(work: &Work, sandbox: &Sandbox, id: &ContainerId, signal: Signal) {
+    let request = SignalContainerRequest { id: id.as_str().to_owned(), signal: signal.number(), all_processes: false };
     if let Err(error) = sandbox.agent.signal_container(request).await {
         tracing::warn!(pod = %work.shared.name, container = id.as_str(), error = &error as &dyn std::error::Error, "signal did not arrive");
+    }
+}
+
+/// Kills a container. A guest that does not take the order within its patience counts as lost, and the Pod with it:
+/// nothing but the end of its microVM ends what runs there.
+pub(super) async fn kill(work: &Work, sandbox: &Sandbox, id: &ContainerId) {
+    let patience = work.machine.settings.kill_order_patience;
+    let kill =
+        SignalContainerRequest { id: id.as_str().to_owned(), signal: Signal::KILL.number(), all_processes: true };
+    let ordering = async {
+        loop {
+            match sandbox.agent.signal_container(kill.clone()).await {
+                // One that refuses has no such container any more.
+                Ok(()) | Err(AgentError::Refused { .. }) => return,
+                Err(error) => {
+                    tracing::warn!(pod = %work.shared.name, container = id.as_str(), error = &error as &dyn std::error::Error, "kill did not arrive");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let ordering = sandbox.gone.run_until_cancelled(ordering);
+    if tokio::time::timeout(patience, ordering).await.is_err() {
+        let message = format!("the guest agent did not take the order to kill container {id} within {patience:?}");
+        work.tell(Event::VmGone { reason: "GuestUnresponsive".to_owned(), message }).await;
     }
 }
 
