@@ -15,6 +15,8 @@ mod activity;
 mod auth;
 mod backend;
 mod channels;
+#[doc(hidden)]
+pub mod fuzz;
 mod logs;
 mod outlet;
 mod port_forward;
