@@ -70,6 +70,9 @@ pub(crate) struct Guests {
     /// How many VMM processes wait with a template loaded; each makes one start quicker and costs about 35 MiB.
     #[arg(long, value_name = "COUNT", env = "MONOPOD_SPARES", default_value_t = 1)]
     spares: usize,
+    /// Boot every guest, instead of restoring it from a template; starts take several times as long.
+    #[arg(long, env = "MONOPOD_NO_TEMPLATES")]
+    no_templates: bool,
 }
 
 /// A choice of what runs guests.
@@ -208,7 +211,7 @@ impl Guests {
             cgroup: control_group(run),
             jail: JailCommand { program, arguments: vec![crate::JAIL_COMMAND.to_owned()] },
             users: Users::default(),
-            templates: true,
+            templates: !self.no_templates,
             keep_templates: 16,
             spares: self.spares,
             allowance: monopod_vmm_qemu::Allowance::default(),
