@@ -4,6 +4,7 @@
 //! step checks.
 #![expect(clippy::print_stdout, reason = "a build tool talks to the terminal")]
 
+mod bench;
 mod ci;
 mod codegen;
 mod demo;
@@ -38,6 +39,11 @@ enum Task {
     Tidy,
     /// Runs the main job on examples/ and says what to try next.
     Demo,
+    /// Measures starts and memory of microVMs; needs root, as the demo does.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Writes the generated files: CRDs in deploy/crds, docs/cli.md.
     Codegen,
     /// Builds the guest image: kernel, initramfs with the agent, their version.
@@ -65,6 +71,7 @@ fn main() -> Result<()> {
         Task::Ci => ci::gate(&workspace),
         Task::Tidy => tidy::run(&workspace),
         Task::Demo => demo::run_all(&workspace),
+        Task::Bench { bench } => bench::measure(&workspace, &bench),
         Task::Codegen => codegen::write(&workspace),
         Task::Guest { refresh, agent: Some(agent) } => guest::build_with(&agent, refresh),
         Task::Guest { refresh, agent: None } => guest::build(&workspace, refresh),
