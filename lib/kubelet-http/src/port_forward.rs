@@ -70,9 +70,11 @@ pub(crate) async fn serve(
             (upgrade::websocket(headers, &WEBSOCKET_PROTOCOLS)?, ports)
         }
     };
+    let place = node.session()?;
     let upgraded = hyper::upgrade::on(&mut request);
     let (backend, limits, protocol) = (Arc::clone(&node.backend), node.limits.clone(), agreed.protocol);
     node.spawn(async move {
+        let _place = place;
         let Some(raw) = upgrade::raw(upgraded).await else { return };
         match kind {
             Kind::Spdy => over_spdy(raw, backend, pod, &limits).await,

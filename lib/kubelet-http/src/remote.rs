@@ -84,9 +84,11 @@ pub(crate) async fn serve(
         Kind::WebSocket => upgrade::websocket(request.headers(), &WEBSOCKET_PROTOCOLS)?,
         Kind::Spdy => upgrade::spdy(request.headers(), &SPDY_PROTOCOLS)?,
     };
+    let place = node.session()?;
     let upgraded = hyper::upgrade::on(&mut request);
     let (backend, limits, protocol) = (Arc::clone(&node.backend), node.limits.clone(), agreed.protocol);
     node.spawn(async move {
+        let _place = place;
         let Some(raw) = upgrade::raw(upgraded).await else { return };
         let session = match kind {
             Kind::WebSocket => Some(over_websocket(raw, &protocol, asked, &limits).await),

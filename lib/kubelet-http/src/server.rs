@@ -35,8 +35,10 @@ const MAX_HEADERS: usize = 64 << 10;
 /// What connections of a node are held to.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once.
+    /// Connections for requests at once. More wait.
     pub connections: usize,
+    /// Connections of streams at once. More are refused.
+    pub sessions: usize,
     /// How long a connection of streams may rest.
     pub idle: Duration,
     /// How long a client has to open its streams.
@@ -45,7 +47,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, idle: Duration::from_secs(4 * 60 * 60), stream_creation: Duration::from_secs(30) }
+        Self {
+            connections: 256,
+            sessions: 256,
+            idle: Duration::from_secs(4 * 60 * 60),
+            stream_creation: Duration::from_secs(30),
+        }
     }
 }
 
@@ -83,11 +90,22 @@ pub(crate) struct Node {
     pub(crate) backend: Arc<dyn PodBackend>,
     pub(crate) limits: Limits,
     auth: Arc<Auth>,
+    sessions: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Node {
+    /// Room for one more connection of streams, for as long as the answer is held.
+    pub(crate) fn session(&self) -> Result<OwnedSemaphorePermit, Box<Answer>> {
+        let most = self.limits.sessions;
+        let message = || {
+            format!("node {} has all the connections of streams that it may have ({most}), try again later", self.name)
+        };
+        let place = Arc::clone(&self.sessions).try_acquire_owned();
+        place.map_err(|_| Box::new(text(StatusCode::TOO_MANY_REQUESTS, message())))
+    }
+
     /// Runs a session beside the connection it came from; it ends with the node.
     pub(crate) fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
@@ -134,7 +152,8 @@ impl NodeServer {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let node = Arc::new(Node { name, backend, limits, auth, tasks, shutdown });
+        let sessions = Arc::new(Semaphore::new(limits.sessions));
+        let node = Arc::new(Node { name, backend, limits, auth, sessions, tasks, shutdown });
         Ok(Self { node, listener, address, tls: watch::Sender::new(tls) })
     }
 

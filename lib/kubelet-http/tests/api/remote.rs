@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use monopod_kubelet_http::Limits;
 use monopod_kubelet_http::spdy::{Frame, Headers, SpdyCodec};
 use serde_json::Value;
 use tokio_tungstenite::WebSocketStream;
@@ -132,6 +133,20 @@ async fn a_program_ends_when_its_client_goes() -> Result<()> {
     let (socket, _) = websocket(&served, path, "v4.channel.k8s.io").await?;
     served.left(1).await?;
     drop(socket);
+    served.left(0).await
+}
+
+#[tokio::test]
+async fn one_session_too_many_is_refused() -> Result<()> {
+    let served = Served::with(Limits { sessions: 1, ..Limits::default() }).await?;
+    let path = "/exec/shop/web/app?command=cat&input=1&output=1";
+    let (first, _) = websocket(&served, path, "v4.channel.k8s.io").await?;
+    served.left(1).await?;
+    let refused = websocket(&served, path, "v4.channel.k8s.io").await.map(drop).unwrap_err().to_string();
+    let expected =
+        "429 Too Many Requests: node node-1 has all the connections of streams that it may have (1), try again later";
+    assert_eq!(refused, expected);
+    drop(first);
     served.left(0).await
 }
 
