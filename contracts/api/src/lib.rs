@@ -5,6 +5,7 @@
 mod crd;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
 mod host;
+mod microvm;
 pub mod names;
 mod problem;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use crd::{CrdFile, crd_yaml, crds};
 pub use host::{Accelerator, AcceleratorKind, AddressBlock, Host, HostResources, HostSpec, HostStatus};
+pub use microvm::{Microvm, MicrovmPod};
 pub use problem::{FieldProblem, is_dns_subdomain};
 pub use profile::{
     FargateProfile, FargateProfileSpec, FargateProfileStatus, MAX_LABEL_PAIRS, MAX_SELECTORS, ProfilePhase, Rejection,

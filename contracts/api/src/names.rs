@@ -23,6 +23,10 @@ pub const CAPACITY_PROVISIONED: &str = "CapacityProvisioned";
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Pod and Node label: the machine that runs the microVM.
 pub const HOST_LABEL: &str = "monopod.dev/host";
+/// Node annotation: the microVM that the Node stands for, as JSON; see [`Microvm`](crate::Microvm).
+pub const MICROVM_ANNOTATION: &str = "monopod.dev/microvm";
+/// What the names of our nodes start with.
+pub const NODE_NAME_PREFIX: &str = "fargate-";
 /// Preemption policy of [`PRIORITY_CLASS`]; the API server refuses a Pod whose policy differs from that of its class.
 pub const PREEMPTION_POLICY: &str = "PreemptLowerPriority";
 

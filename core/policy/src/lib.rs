@@ -7,6 +7,8 @@
 //!                                          ─▶ sizing (how big is its microVM?) ─▶ placement (where does it run?)
 //! ```
 //!
+//! `record` is what the scheduler writes down of a placement: three objects, from which it can be read back.
+//!
 //! `defaults` fills in what the API server would, for Pods that it has not seen. `requirements` reads what a Pod asks of the labels of its node, for admission and placement alike. `metering` and
 //! `patching` decide about Pods that run. Callers are the webhook, the scheduler, the host daemon and `monopod explain`;
 //! all of them get the same answers because they ask here.
@@ -20,6 +22,7 @@ pub mod mutation;
 pub mod patching;
 pub mod placement;
 pub mod profile;
+pub mod record;
 pub mod references;
 pub mod requirements;
 pub mod sizing;
