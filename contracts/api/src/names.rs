@@ -25,6 +25,8 @@ pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 pub const HOST_LABEL: &str = "monopod.dev/host";
 /// Node annotation: the microVM that the Node stands for, as JSON; see [`Microvm`](crate::Microvm).
 pub const MICROVM_ANNOTATION: &str = "monopod.dev/microvm";
+/// `DaemonSet` annotation: `true` leaves its Pods' affinity as it is, so that it may make Pods for nodes of microVMs.
+pub const DAEMON_SET_ON_FARGATE: &str = "monopod.dev/daemonset-on-fargate";
 /// What the names of our nodes start with.
 pub const NODE_NAME_PREFIX: &str = "fargate-";
 /// Preemption policy of [`PRIORITY_CLASS`]; the API server refuses a Pod whose policy differs from that of its class.

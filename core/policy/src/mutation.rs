@@ -3,16 +3,20 @@
 //! [`plan`] gives the change as a JSON Patch; [`apply`] carries one out on a Pod outside an API server. The webhook and
 //! `monopod explain` call them. A plan for a Pod that was already changed is empty, so the webhook may be asked again.
 //!
-//! Nothing else is touched: no toleration, no request or limit, no node selector. A Pod that no profile takes is left
+//! [`plan_daemon_set`] is what it writes into a `DaemonSet`, whose Pods are to keep off the nodes of microVMs.
+//!
+//! Nothing else of a Pod is touched: no toleration, no request or limit, no node selector. A Pod that no profile takes is left
 //! alone altogether, as is the label by which it chose a profile in vain.
 
 mod capture;
+mod daemon_set;
 mod edits;
 mod identity;
 #[cfg(test)]
 mod tests;
 
 use json_patch::{Patch, PatchError};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use monopod_types::ProfileName;
 
@@ -71,6 +75,13 @@ pub fn plan(
             identity::plan(&pod.metadata, spec, service_account, settings, &mut edits);
         }
     }
+    edits.into_patch()
+}
+
+/// The change that keeps the Pods of a `DaemonSet` off the nodes of microVMs, where they could never run.
+pub fn plan_daemon_set(daemon_set: &DaemonSet) -> Patch {
+    let mut edits = Edits::default();
+    daemon_set::plan(daemon_set, &mut edits);
     edits.into_patch()
 }
 
