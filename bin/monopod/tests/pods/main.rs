@@ -10,3 +10,4 @@ mod faults;
 mod first_steps;
 mod objects;
 mod panics;
+mod unique;
