@@ -45,6 +45,14 @@ impl Cgroup {
         Self { version: Version::One, folders: vec![folder("cpu"), folder("memory")] }
     }
 
+    /// Takes the group of all VMs away, unless there is a VM in it.
+    pub(crate) fn remove_parent(parent: &str) {
+        for folder in Self::named(parent, "none").folders.iter().filter_map(|folder| folder.parent()) {
+            // The system refuses while there are groups below.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
     /// Makes it.
     pub(crate) fn create(&self, memory: MiB) -> Result<(), VmError> {
         for folder in &self.folders {

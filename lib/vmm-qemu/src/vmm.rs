@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use monopod_vmm::{Life, OwnedVm, Vm, VmError, VmId, VmSpec, Vmm, own};
 use tokio::process::Command;
 
+use crate::cgroup::Cgroup;
 use crate::config::Config;
 use crate::driver::{Common, QemuDriver};
 use crate::place::Places;
@@ -45,9 +46,11 @@ impl QemuVmm {
         &self.qemu_version
     }
 
-    /// Ends what waits for VMs to come; to be called when the daemon ends in order. VMs run on.
+    /// Ends what waits for VMs to come; to be called when the daemon ends in order. VMs run on; without any, nothing is
+    /// left on the machine but folders.
     pub async fn close(&self) {
         self.common.spares.close().await;
+        Cgroup::remove_parent(&self.common.config.cgroup);
     }
 
     /// How many processes wait for VMs to come.

@@ -321,5 +321,7 @@ async fn vm_starts_from_a_spare_with_disk_and_tap() {
     );
     before.unwrap().kill().await.unwrap();
     vmm.close().await;
+    let groups = ["cpu", "memory", "."].map(|one| Path::new("/sys/fs/cgroup").join(one).join(&bench.config.cgroup));
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
     assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
 }

@@ -104,7 +104,7 @@ fn memory(meminfo: &str) -> Check {
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0);
     let found = format!("{} free for Pods", gib(kib << 10));
     if kib << 10 < LITTLE_MEMORY {
-        Check::warning("memory", found, "a Pod takes its size (at least 0.5 GiB) and about 40 MiB")
+        Check::warning("memory", found, "a Pod takes its size (at least 0.5 GiB) and, translated, about 100 MiB")
     } else {
         Check::ok("memory", found)
     }
