@@ -1,6 +1,7 @@
 //! `monopod host`: the daemon that runs the Pods of this machine.
 
 mod ready;
+mod resolver;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,9 @@ pub(crate) struct Arguments {
     /// How registries are reached: mirrors, TLS, see docs/images.md.
     #[arg(long, value_name = "FILE", env = "MONOPOD_REGISTRIES")]
     registries: Option<PathBuf>,
+    /// The name servers of Pods [default: /etc/resolv.conf, or what systemd-resolved asks]. Those on the loopback are left out.
+    #[arg(long, value_name = "FILE", env = "MONOPOD_RESOLV_CONF")]
+    resolv_conf: Option<PathBuf>,
     /// End after so many seconds without a running Pod.
     #[arg(long, value_name = "SECONDS")]
     exit_when_idle: Option<u64>,
@@ -148,9 +152,11 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     if let Some(file) = &arguments.registries {
         images.registries = Registries::read(file)?;
     }
+    let mut settings = Settings::new(&root, &run);
+    settings.plan.dns.host = Some(resolver::read(arguments.resolv_conf.as_deref())?);
     let vmm = Arc::new(QemuVmm::new(config).await?);
     let parts = Parts {
-        settings: Settings::new(&root, &run),
+        settings,
         vmm: Arc::<QemuVmm>::clone(&vmm),
         net: Arc::new(RoutedNet::open(net).await?),
         images: Images::open(images)?,

@@ -19,9 +19,11 @@ use monopod_images::{ImageSource, Images};
 use monopod_types::PodUid;
 use monopod_vmm::{Vm, VmId, Vmm};
 use monopod_volumes::{Owner, ScratchDisks};
+use tokio::sync::Notify;
 
 use crate::admission::{self, Admitted};
 use crate::error::HostError;
+use crate::housekeeping;
 use crate::identity::{PodName, new_uid};
 use crate::journal::{Journal, Journals, PodRecord, PortRecord, SizeRecord, StateRecord};
 use crate::logs::pod_folder;
@@ -57,8 +59,8 @@ pub struct Host {
     pub(crate) images: Images,
     pub(crate) started_at: Timestamp,
     pods: Mutex<BTreeMap<PodName, Entry>>,
-    journals: Journals,
-    logs: PathBuf,
+    pub(crate) journals: Journals,
+    pub(crate) logs: PathBuf,
 }
 
 /// A name that is taken.
@@ -90,10 +92,13 @@ impl Host {
         let logs = settings.root.join("logs").join("pods");
         let source: Arc<dyn ImageSource> = Arc::new(images.clone());
         let prober = Prober::new()?;
-        let machine = Arc::new(Machine { vmm, net, images: source, disks, disk_owner, prober, settings });
+        let room_wanted = Notify::new();
+        let period = settings.housekeeping_period;
+        let machine = Arc::new(Machine { vmm, net, images: source, disks, disk_owner, prober, room_wanted, settings });
         let pods = Mutex::default();
         let host = Arc::new(Self { machine, images, started_at: Timestamp::now(), pods, journals, logs });
         host.adopt().await?;
+        tokio::spawn(housekeeping::keep(Arc::downgrade(&host), period));
         Ok(host)
     }
 
@@ -305,7 +310,7 @@ fn forget(journal: &Journal) {
     }
 }
 
-fn remove_folder(folder: &Path) {
+pub(crate) fn remove_folder(folder: &Path) {
     if let Err(error) = std::fs::remove_dir_all(folder)
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod error;
 mod host;
+mod housekeeping;
 mod identity;
 mod journal;
 mod logs;

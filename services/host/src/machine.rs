@@ -8,6 +8,7 @@ use monopod_images::ImageSource;
 use monopod_types::PodUid;
 use monopod_vmm::{VmId, Vmm};
 use monopod_volumes::{Owner, ScratchDisks};
+use tokio::sync::Notify;
 
 use crate::probes::Prober;
 use crate::settings::Settings;
@@ -25,6 +26,8 @@ pub(crate) struct Machine {
     /// The user that scratch disks belong to.
     pub(crate) disk_owner: Owner,
     pub(crate) prober: Prober,
+    /// A pull has found the disk full.
+    pub(crate) room_wanted: Notify,
     /// What the daemon was told.
     pub(crate) settings: Settings,
 }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub log_file_size: u64,
     /// How many files of this size.
     pub log_files: usize,
+    /// How often images and logs that nobody needs are looked for. A pull that finds the disk full does not wait for it.
+    pub housekeeping_period: Duration,
     /// How often disk usage is held against limits.
     pub eviction_period: Duration,
     /// How long a guest may take until its agent answers, when it is booted.
@@ -53,6 +55,7 @@ impl Settings {
             deadlines: Deadlines::default(),
             log_file_size: limits.file_size,
             log_files: limits.files,
+            housekeeping_period: Duration::from_secs(300),
             eviction_period: Duration::from_secs(10),
             boot_patience: Duration::from_secs(180),
             adopt_patience: Duration::from_secs(60),

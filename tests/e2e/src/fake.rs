@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use monopod_host::{Host, Parts, Settings, Socket};
 use monopod_images::{Config, Images};
+use monopod_testkit::disk;
 use monopod_testkit::guest::FakeGuest;
 use monopod_testkit::images::busybox;
 use monopod_testkit::net::FakeNet;
@@ -121,6 +122,16 @@ impl Stage {
         let client = Client::connect(&run).await?;
         Ok(Daemon { runtime: Some(runtime), stop, client, net })
     }
+}
+
+/// Runs a test on one thread, with its own view of mounts.
+///
+/// # Errors
+/// The test's.
+pub fn with_disks<F: Future<Output = Result<()>>>(test: impl FnOnce() -> F + Send) -> Result<()> {
+    disk::with_mounts_of_its_own(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test())
+    })
 }
 
 impl Daemon {

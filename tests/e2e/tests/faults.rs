@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use monopod_agent_client::Deadlines;
 use monopod_e2e::client::{Client, Run, until_finished};
-use monopod_e2e::fake::Stage;
+use monopod_e2e::fake::{Stage, with_disks};
 use monopod_e2e::pods::{pod, waiting};
 use monopod_host::Settings;
 use monopod_testkit::disk;
@@ -151,13 +151,6 @@ async fn vm_a_registry_that_falls_silent_holds_up_no_stop() -> Result<()> {
     wait_until("the half-made image is gone", || stage.names("images/work").is_empty()).await;
     assert_nothing_is_left(&stage);
     Ok(())
-}
-
-/// Runs a test on one thread, with its own view of mounts.
-fn with_disks<F: Future<Output = Result<()>>>(test: impl FnOnce() -> F + Send) -> Result<()> {
-    disk::with_mounts_of_its_own(|| {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test())
-    })
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod disks;
 mod doctor;
 mod faults;
 mod first_steps;
+mod names;
 mod objects;
 mod panics;
 mod unique;

@@ -91,6 +91,9 @@ pub(super) async fn pull(
             work.tell(Event::ImageReady { container, image: facts }).await;
         }
         Ok(Err(error)) => {
+            if matches!(error, ImageError::DiskFull { .. }) {
+                work.machine.room_wanted.notify_one();
+            }
             let (reason, message) = (error.reason().to_owned(), chain(&error));
             work.tell(Event::ImageFailed { container, reason, message }).await;
         }

@@ -19,6 +19,7 @@ mod eviction;
 mod images;
 mod log_book;
 mod log_pump;
+mod nfs;
 mod probing;
 mod sandbox;
 mod task;

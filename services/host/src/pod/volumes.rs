@@ -5,10 +5,10 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 use monopod_agent_proto::v1::PutVolumeRequest;
 use monopod_podplan::life::Event;
-use monopod_podplan::plan::{pod_files, volume_updates, volumes};
+use monopod_podplan::plan::{pod_files, possible_volumes, volume_updates, volumes};
 
-use super::Sandbox;
 use super::work::{Work, chain};
+use super::{Sandbox, nfs};
 use crate::objects::Objects;
 
 /// Makes all volumes, and answers the machine.
@@ -31,9 +31,9 @@ pub(super) async fn mount(work: &Work, sandbox: &Sandbox) {
 /// Brings the files of volumes up to date after objects, or the Pod, have changed; `before` are the objects of then.
 pub(super) async fn update(work: &Work, before: &Objects, sandbox: &Sandbox) {
     let addresses = &sandbox.facts.addresses;
-    let old = work.with_objects(before, addresses, volumes).unwrap_or_default();
-    // What is missing now stays as it was, as with the kubelet.
-    let Ok(new) = work.with_context(addresses, volumes) else { return };
+    // A volume whose object is missing now stays as it was, as with the kubelet, and holds up no other.
+    let (old, _) = work.with_objects(before, addresses, possible_volumes);
+    let (new, _) = work.with_context(addresses, possible_volumes);
     if let Err(error) = put(sandbox, volume_updates(&old, &new)).await {
         tracing::warn!(pod = %work.shared.name, error, "volumes are not up to date");
     }
@@ -48,8 +48,9 @@ pub(super) async fn update(work: &Work, before: &Objects, sandbox: &Sandbox) {
 async fn put(sandbox: &Sandbox, requests: Vec<PutVolumeRequest>) -> Result<(), String> {
     let puts = requests.into_iter().map(|request| async {
         let name = request.name.clone();
-        let put = sandbox.agent.put_volume(request).await;
-        put.map_err(|error| format!("MountVolume.SetUp failed for volume \"{name}\" : {}", chain(&error)))
+        let failed = |why: String| format!("MountVolume.SetUp failed for volume \"{name}\" : {why}");
+        let request = nfs::resolve(request).await.map_err(failed)?;
+        sandbox.agent.put_volume(request).await.map_err(|error| failed(chain(&error)))
     });
     try_join_all(puts).await.map(drop)
 }
