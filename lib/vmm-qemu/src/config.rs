@@ -79,6 +79,9 @@ pub struct Allowance {
     pub memory: MiB,
     /// CPU time of the VMM process, for the devices.
     pub cpu: MilliCpu,
+    /// For so long after its first instruction a VM may use whole CPUs, before its CPU time is capped: what a guest does
+    /// then is mostly the start of its agent and containers, which a cap of a fraction would make several times longer.
+    pub start: Duration,
 }
 
 /// How long things may take.
@@ -131,7 +134,7 @@ impl Default for Users {
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { memory: MiB(256), cpu: MilliCpu(20) }
+        Self { memory: MiB(256), cpu: MilliCpu(20), start: Duration::from_secs(2) }
     }
 }
 

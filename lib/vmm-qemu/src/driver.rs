@@ -155,7 +155,7 @@ impl QemuDriver {
     }
 
     /// Gives a guest that stands still what is its own, then lets it go.
-    async fn equip(&self, seat: &Seat, wish: &Wish, watch: &mut Watch) -> Result<(), VmError> {
+    async fn equip(&self, seat: &Arc<Seat>, wish: &Wish, watch: &mut Watch) -> Result<(), VmError> {
         if let Some(tap) = &wish.tap {
             seat.plug(tap).await?;
             watch.lap("network");
@@ -164,9 +164,9 @@ impl QemuDriver {
             seat.attach(disk).await?;
         }
         watch.lap("disks");
-        seat.place.cgroup.cap_cpu(wish.cpu + self.common.config.allowance.cpu)?;
-        seat.started(&wish.id)?;
+        seat.started(&wish.id, wish.cpu + self.common.config.allowance.cpu)?;
         seat.resume().await?;
+        seat.cap_soon();
         watch.lap("resume");
         Ok(())
     }

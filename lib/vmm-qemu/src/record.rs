@@ -26,6 +26,9 @@ pub(crate) struct Record {
     pub(crate) process: Option<ProcessRecord>,
     /// Whether its start is over, so that it can be adopted.
     pub(crate) started: bool,
+    /// CPU time that it may use once it has got going, in thousandths of a CPU.
+    #[serde(default)]
+    pub(crate) cpu_cap: Option<u64>,
 }
 
 /// A process, told from a later one of the same number.
@@ -41,7 +44,7 @@ pub(crate) struct ProcessRecord {
 impl Record {
     /// Of a VM that has no process yet.
     pub(crate) fn new(id: Option<String>) -> Self {
-        Self { version: 1, id, boot_id: boot_id(), process: None, started: false }
+        Self { version: 1, id, boot_id: boot_id(), process: None, started: false, cpu_cap: None }
     }
 
     /// Writes it to a VM's folder; a reader sees the old or the new one.

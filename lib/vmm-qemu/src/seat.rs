@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use monopod_types::MiB;
+use monopod_types::{MiB, MilliCpu};
 use monopod_vmm::{ByteStream, VmError, VmExit, VmId};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::arguments::{Channels, HUB, Inherited, Origin, Program, Shape, arguments, inside};
 use crate::config::{Accelerator, Config};
@@ -60,6 +61,8 @@ pub(crate) struct Seat {
     disks: tokio::sync::Mutex<disks::Disks>,
     /// How it ended, once that is known.
     exit: Mutex<Option<VmExit>>,
+    /// Caps its CPU time when its start is over.
+    capping: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// A process on its way into its jail.
@@ -87,6 +90,7 @@ impl Seat {
                     client: OnceLock::new(),
                     disks: tokio::sync::Mutex::default(),
                     exit: Mutex::new(None),
+                    capping: Mutex::new(None),
                 };
                 Ok((seat, Entering { socket }))
             }
@@ -125,7 +129,9 @@ impl Seat {
             client: OnceLock::from(client),
             disks: tokio::sync::Mutex::new(disks),
             exit: Mutex::new(None),
+            capping: Mutex::new(None),
         };
+        seat.cap();
         Ok((seat, id))
     }
 
@@ -215,12 +221,37 @@ impl Seat {
         self.command("cont", json!({})).await.map(drop)
     }
 
-    /// Writes down whose it is and that it can be adopted from now on.
-    pub(crate) fn started(&self, id: &VmId) -> Result<(), VmError> {
+    /// Caps its CPU time from now on, as is written down.
+    fn cap(&self) {
+        let cap = self.record.lock().unwrap_or_else(PoisonError::into_inner).cpu_cap;
+        let Some(cap) = cap else { return };
+        if let Err(error) = self.place.cgroup.cap_cpu(MilliCpu(cap))
+            && self.known_exit().is_none()
+        {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(folder = %self.place.folder.display(), error, "CPU time of the microVM is not capped");
+        }
+    }
+
+    /// Caps its CPU time when it has had the time to start. Ends with the seat.
+    pub(crate) fn cap_soon(self: &Arc<Self>) {
+        let (seat, after) = (Arc::downgrade(self), self.config.allowance.start);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Some(seat) = seat.upgrade() {
+                seat.cap();
+            }
+        });
+        *self.capping.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(task));
+    }
+
+    /// Writes down whose it is, what CPU time it may use, and that it can be adopted from now on.
+    pub(crate) fn started(&self, id: &VmId, cpu: MilliCpu) -> Result<(), VmError> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         record.process = self.process.record();
         record.id = Some(id.as_str().to_owned());
         record.started = true;
+        record.cpu_cap = Some(cpu.0);
         record.write(&self.place.folder).map_err(VmError::host("write down the microVM"))
     }
 

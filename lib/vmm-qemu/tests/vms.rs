@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Bench, LONG, ask, run, spec};
 use monopod_types::{MiB, MilliCpu};
@@ -42,6 +42,12 @@ fn has_stage(vm: &dyn Vm, name: &str) -> bool {
     vm.stages().iter().any(|stage| stage.name == name)
 }
 
+/// What caps the CPU time of the only VM, in millionths of each tenth of a second; none with control groups of version two.
+fn quota(bench: &Bench) -> Option<String> {
+    let group = Path::new("/sys/fs/cgroup/cpu").join(&bench.config.cgroup).join("vm-0");
+    Some(fs::read_to_string(group.join("cpu.cfs_quota_us")).ok()?.trim().to_owned())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn vm_restored_guest_sees_what_it_was_sold() {
     let bench = Bench::new();
@@ -52,10 +58,14 @@ async fn vm_restored_guest_sees_what_it_was_sold() {
     assert_eq!(run(&mut stream, "$B nproc").await, "1");
     let total: u64 = run(&mut stream, "$B awk '/MemTotal/ { print $2 }' /proc/meminfo").await.parse().unwrap();
     assert!((180 << 10..=256 << 10).contains(&total), "{total} KiB");
-    let folder = Path::new("/sys/fs/cgroup/cpu").join(&bench.config.cgroup).join("vm-0");
-    if folder.is_dir() {
-        let quota = fs::read_to_string(folder.join("cpu.cfs_quota_us")).unwrap();
-        assert_eq!(quota.trim(), "27000", "a quarter of a CPU, and what the devices may use");
+    if let Some(mut now) = quota(&bench) {
+        // Whole CPUs for its start, then a quarter of one and what the devices may use.
+        let begun = Instant::now();
+        while now != "27000" {
+            assert!(begun.elapsed() < LONG, "its CPU time is not capped: {now}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            now = quota(&bench).unwrap();
+        }
     }
     let overhead = vm.overhead().await.unwrap();
     println!("{:?}; overhead {overhead}", vm.stages());
@@ -184,10 +194,12 @@ async fn vm_is_adopted_by_a_later_life_and_an_unfinished_one_is_removed() {
     // The daemon's first life is a runtime that is torn down in the middle of everything: what its tasks held is closed,
     // and nothing is told to anybody, as when it is killed.
     let life = tokio::runtime::Runtime::new().unwrap();
-    let (config, disks) = (bench.config.clone(), vec![bench.disk("root-1", "first", true)]);
+    let (mut config, disks) = (bench.config.clone(), vec![bench.disk("root-1", "first", true)]);
+    // Its CPU time is not capped yet when the daemon is killed.
+    config.allowance.start = LONG;
     let started = life.spawn(async move {
         let vmm = QemuVmm::new(config).await.unwrap();
-        let vm = vmm.start(VmSpec { disks, ..spec("adopted") }).await.unwrap();
+        let vm = vmm.start(VmSpec { disks, cpu: MilliCpu(250), ..spec("adopted") }).await.unwrap();
         drop(connected(&*vm).await);
     });
     started.await.unwrap();
@@ -197,6 +209,7 @@ async fn vm_is_adopted_by_a_later_life_and_an_unfinished_one_is_removed() {
     let second = vmm(&bench).await;
     let adopted: Vec<Arc<dyn Vm>> = tokio::time::timeout(LONG, second.adopt()).await.unwrap().unwrap();
     assert_eq!(adopted.iter().map(|vm| vm.id().as_str()).collect::<Vec<_>>(), ["adopted"]);
+    assert_eq!(quota(&bench).as_deref().unwrap_or("27000"), "27000");
     let vm = &adopted[0];
     drop(connected(&**vm).await);
     assert_eq!(second.start(spec("adopted")).await.unwrap_err().reason(), "VmExists");
@@ -278,7 +291,7 @@ async fn vm_ten_at_once_start_and_end() {
             vm.kill().await.unwrap();
         });
     }
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while let Some(outcome) = tokio::time::timeout(LONG, starts.join_next()).await.unwrap() {
         outcome.unwrap();
     }
