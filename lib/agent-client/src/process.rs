@@ -30,7 +30,8 @@ pub struct ProcessInput {
     sender: mpsc::Sender<Input>,
 }
 
-/// What a program writes, and how it ends. Dropping it ends the call, and an exec's program with it.
+/// What a program writes, and how it ends. Dropping it ends the call; the program goes on without its client, as with
+/// containerd.
 #[derive(Debug)]
 pub struct ProcessOutput {
     messages: OutputMessages,
