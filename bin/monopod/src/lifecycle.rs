@@ -50,7 +50,10 @@ pub(crate) struct InspectArguments {
     folders: Folders,
 }
 
-/// Give new ConfigMaps and Secrets to the Pods that use them; their volumes follow.
+/// Give new ConfigMaps and Secrets to the Pods that use them, and change Pods that run.
+///
+/// Volumes follow their objects. Of a Pod that runs, labels, annotations, images and activeDeadlineSeconds may change, and
+/// new ephemeral containers be added: what the API server of a cluster lets people change.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArguments {
     /// The manifest: a file, or - for standard input.
@@ -105,14 +108,22 @@ pub(crate) async fn inspect(arguments: InspectArguments) -> Result<Exit, Failure
 
 /// Runs `apply`.
 pub(crate) async fn apply(arguments: ApplyArguments) -> Result<Exit, Failure> {
-    let objects = crate::run::input::as_json(&crate::run::input::read_objects(&arguments.file)?)?;
-    if objects.is_empty() {
-        return Err(Failure::Input(format!("{} holds nothing that a Pod can refer to", arguments.file.display())));
+    let read = crate::run::input::read_objects(&arguments.file)?;
+    let (objects, pods) = (crate::run::input::as_json(&read)?, crate::run::input::pods_as_json(&read)?);
+    if objects.is_empty() && pods.is_empty() {
+        let file = arguments.file.display();
+        return Err(Failure::Input(format!("{file} holds no Pod, and nothing that a Pod can refer to")));
     }
-    let count = objects.len();
+    let (count, changed) = (objects.len(), pods.len());
     let mut client = arguments.folders.connect().await?;
-    let pods = client.apply_objects(ApplyObjectsRequest { objects_json: objects }).await?.into_inner().pods;
-    terminal::print_line(&format!("{count} objects applied, used by {pods} running Pods"))?;
+    let request = ApplyObjectsRequest { objects_json: objects, pods_json: pods };
+    let users = client.apply_objects(request).await?.into_inner().pods;
+    if changed > 0 {
+        terminal::print_line(&format!("{changed} Pods applied"))?;
+    }
+    if count > 0 {
+        terminal::print_line(&format!("{count} objects applied, used by {users} running Pods"))?;
+    }
     Ok(Exit::Success)
 }
 

@@ -109,6 +109,12 @@ pub(crate) fn admit(
     Ok(Admitted { pod, name, uid, objects, machine })
 }
 
+/// Whether policy takes what has become of a Pod that runs.
+pub(crate) fn check(pod: &Pod, objects: &Objects, name: &PodName) -> Result<(), AdmissionError> {
+    // Its machine is as large as it is; only what may never run is asked for.
+    decision(pod, objects, name, Sizing::Fargate).map(drop)
+}
+
 /// The Pod as the cluster's defaults leave it, and its machine.
 fn decision(
     pod: &Pod,
@@ -161,7 +167,7 @@ impl From<&SizingError> for RefusedFor {
     }
 }
 
-fn checked_name(pod: &Pod) -> Result<PodName, AdmissionError> {
+pub(crate) fn checked_name(pod: &Pod) -> Result<PodName, AdmissionError> {
     let invalid = |what: &str| AdmissionError::Invalid { what: what.to_owned() };
     let name = pod.metadata.name.as_deref().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| invalid("metadata.name is missing"))?;

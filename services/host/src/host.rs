@@ -22,6 +22,7 @@ use monopod_volumes::{Owner, ScratchDisks};
 use tokio::sync::Notify;
 
 use crate::admission::{self, Admitted};
+use crate::change::changed;
 use crate::error::HostError;
 use crate::housekeeping;
 use crate::identity::{PodName, new_uid};
@@ -278,6 +279,20 @@ impl Host {
         if matches!(pods.get(name), Some(Entry::Pod(other)) if &other.shared.uid == uid) {
             pods.remove(name);
         }
+        Ok(())
+    }
+
+    /// Brings a newer version of a Pod that runs.
+    pub(crate) async fn change(&self, newer: &[u8]) -> Result<(), HostError> {
+        let newer = admission::read(newer)?;
+        let name = admission::checked_name(&newer)?;
+        let handle = self.pod(&name)?;
+        let running = handle.shared.news.pod().filter(|_| handle.shared.news.finished().is_none());
+        let running = running.ok_or_else(|| HostError::NotRunning(name.clone()))?;
+        let pod = changed(&running, &newer)?;
+        let objects = Objects::from_values(&self.journals.of(&handle.shared.uid).read()?.0.objects)?;
+        admission::check(&pod, &objects, &name)?;
+        handle.change(pod).await;
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod api;
+mod change;
 mod error;
 mod host;
 mod housekeeping;

@@ -226,7 +226,8 @@ async fn vm_exec_probes_decide_readiness_and_volumes_follow_their_objects() -> R
     guest.script_exec("check", ExecScript::default());
     daemon.client.wait_ready("web").await;
 
-    let request = proto::ApplyObjectsRequest { objects_json: vec![map("new").to_string().into_bytes()] };
+    let objects_json = vec![map("new").to_string().into_bytes()];
+    let request = proto::ApplyObjectsRequest { objects_json, ..proto::ApplyObjectsRequest::default() };
     assert_eq!(daemon.client.calls.clone().apply_objects(request).await?.into_inner().pods, 1);
     wait_until("the volume has the new value", || {
         let volume = format!("{:?}", guest.volumes().get("config"));

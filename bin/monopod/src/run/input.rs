@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
-use monopod_manifests::{Input, Located, Objects, Purpose, parse, read};
+use monopod_manifests::{Input, Located, Objects, Purpose, WorkloadKind, parse, read};
 use monopod_policy::references::Keys;
 use serde::Serialize;
 
@@ -67,6 +67,12 @@ pub(crate) fn as_json(objects: &Objects) -> Result<Vec<Vec<u8>>, Failure> {
     add(&objects.limit_ranges, &mut all)?;
     add(&objects.runtime_classes, &mut all)?;
     Ok(all)
+}
+
+/// The Pods themselves, not those that a controller would make.
+pub(crate) fn pods_as_json(objects: &Objects) -> Result<Vec<Vec<u8>>, Failure> {
+    let pods = objects.workloads.iter().filter(|workload| workload.object.kind == WorkloadKind::Pod);
+    pods.map(|workload| Ok(serde_json::to_vec(&workload.object.pod)?)).collect()
 }
 
 fn add<K: Serialize>(objects: &[Located<K>], all: &mut Vec<Vec<u8>>) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 
 mod machine;
 
+mod changes;
 mod cycles;
 mod disks;
 mod doctor;

@@ -30,8 +30,16 @@ fn vm_a_guest_whose_kernel_panics_fails_its_pod_with_its_last_words_and_leaves_n
     machine.set("MONOPOD_GUEST", fragile_guest(folder.path()));
     machine.start_daemon();
     machine.detached(&script_pod("other", "while true; do sleep 1; done", "terminationGracePeriodSeconds: 0"), &[]);
-    let script = "echo before; exec sh -c 'while true; do sleep 1; done' break-down";
+    // The word is whole only once its time has come.
+    let script = "echo before; until [ -e /tmp/now ]; do sleep 0.1; done
+                  what=down; exec sh -c 'while true; do sleep 1; done' break-$what";
     machine.detached(&script_pod("victim", script, ""), &[]);
+    machine.wait_for("its output has arrived", |machine| {
+        let log = machine.ok(&["logs", "victim"]);
+        if log == "before\n" { Ok(()) } else { Err(log) }
+    });
+    // Its answer may not come through any more.
+    machine.monopod(&["exec", "victim", "--", "touch", "/tmp/now"]);
     let status = machine.wait_failed("victim");
     assert_eq!(status["reason"], "GuestPanicked", "{status}");
     let message = status["message"].as_str().unwrap_or_default();

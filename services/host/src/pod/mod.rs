@@ -31,8 +31,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use monopod_podplan::life::ContainerId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use adoption::Recovered;
 pub(crate) use log_book::LogBook;
@@ -80,6 +81,12 @@ pub(crate) enum Command {
     Stop { grace: Option<Duration> },
     /// Newer versions of objects that it may refer to.
     Update(Arc<Objects>),
+    /// What has become of the Pod's own object.
+    Change {
+        pod: Box<Pod>,
+        /// Told once it counts.
+        done: oneshot::Sender<()>,
+    },
 }
 
 impl PodShared {
@@ -155,6 +162,14 @@ impl PodHandle {
         // A task that is gone has told the end already, or its supervisor will.
         let _ = self.commands.send(Command::Stop { grace }).await;
         self.shared.news.wait_finished().await
+    }
+
+    /// Brings what has become of the Pod's own object.
+    pub(crate) async fn change(&self, pod: Pod) {
+        // A Pod that has ended does not change.
+        let (done, is_done) = oneshot::channel();
+        let _ = self.commands.send(Command::Change { pod: Box::new(pod), done }).await;
+        let _ = is_done.await;
     }
 
     /// Brings newer objects.

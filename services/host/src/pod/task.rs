@@ -236,6 +236,11 @@ impl PodTask {
                 self.tell_status();
             }
             Command::Update(newer) => self.update(&newer),
+            Command::Change { pod, done } => {
+                self.change(*pod);
+                // Nobody may wait for it any more.
+                let _ = done.send(());
+            }
         }
     }
 
@@ -264,15 +269,36 @@ impl PodTask {
     }
 
     fn update(&mut self, newer: &Objects) {
-        let before = Arc::clone(&self.work.objects);
-        let mut objects = (*before).clone();
+        let before = self.work.clone();
+        let mut objects = (*before.objects).clone();
         objects.update(newer);
         let objects = objects.of_pod(&self.work.pod);
-        if objects == *before {
+        if objects == *before.objects {
             return;
         }
         self.record.objects = objects.to_values();
         self.work.objects = Arc::new(objects);
+        self.refresh(before);
+    }
+
+    fn change(&mut self, mut pod: Pod) {
+        // How it fares is for us to say.
+        pod.status.clone_from(&self.record.pod.status);
+        pod.metadata.deletion_timestamp = None;
+        pod.metadata.deletion_grace_period_seconds = None;
+        if pod == self.record.pod {
+            return;
+        }
+        let before = self.work.clone();
+        self.record.pod = pod.clone();
+        self.work.pod = Arc::new(pod.clone());
+        self.happen(Event::PodChanged(Box::new(pod)));
+        self.tell_status();
+        self.refresh(before);
+    }
+
+    /// Writes down what the Pod and its objects are now, and brings its files up to date.
+    fn refresh(&mut self, before: Work) {
         if let Err(error) = self.journal.write_pod(&self.record) {
             tracing::error!(pod = %self.work.shared.name, error = &error as &dyn std::error::Error, "journal is not up to date");
         }

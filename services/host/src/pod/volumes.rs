@@ -9,7 +9,6 @@ use monopod_podplan::plan::{pod_files, possible_volumes, volume_updates, volumes
 
 use super::work::{Work, chain};
 use super::{Sandbox, nfs};
-use crate::objects::Objects;
 
 /// Makes all volumes, and answers the machine.
 pub(super) async fn mount(work: &Work, sandbox: &Sandbox) {
@@ -28,11 +27,11 @@ pub(super) async fn mount(work: &Work, sandbox: &Sandbox) {
     work.tell(event).await;
 }
 
-/// Brings the files of volumes up to date after objects, or the Pod, have changed; `before` are the objects of then.
-pub(super) async fn update(work: &Work, before: &Objects, sandbox: &Sandbox) {
+/// Brings the files of volumes up to date after objects, or the Pod, have changed; `before` is the work of then.
+pub(super) async fn update(work: &Work, before: &Work, sandbox: &Sandbox) {
     let addresses = &sandbox.facts.addresses;
     // A volume whose object is missing now stays as it was, as with the kubelet, and holds up no other.
-    let (old, _) = work.with_objects(before, addresses, possible_volumes);
+    let (old, _) = before.with_context(addresses, possible_volumes);
     let (new, _) = work.with_context(addresses, possible_volumes);
     if let Err(error) = put(sandbox, volume_updates(&old, &new)).await {
         tracing::warn!(pod = %work.shared.name, error, "volumes are not up to date");

@@ -41,18 +41,8 @@ impl Work {
 
     /// Plans something with these addresses of the Pod. The node is the microVM, so it has them, too.
     pub(super) fn with_context<T>(&self, addresses: &[IpAddr], plan: impl FnOnce(&PodContext<'_>) -> T) -> T {
-        self.with_objects(&self.objects, addresses, plan)
-    }
-
-    /// The same with other objects.
-    pub(super) fn with_objects<T>(
-        &self,
-        objects: &Objects,
-        addresses: &[IpAddr],
-        plan: impl FnOnce(&PodContext<'_>) -> T,
-    ) -> T {
         let settings = &self.machine.settings;
-        let sources: Sources<'_> = objects.sources();
+        let sources: Sources<'_> = self.objects.sources();
         let facts = RuntimeFacts {
             pod_ips: addresses.to_vec(),
             host_ips: addresses.to_vec(),
