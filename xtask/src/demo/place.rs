@@ -76,14 +76,14 @@ impl Place {
 
     /// Likewise, with an exit code that is meant.
     pub(super) fn monopod_with(&self, arguments: &[&str], code: i32) -> Result<String> {
-        println!("$ monopod {}", arguments.join(" "));
+        println!("$ monopod {}", typed(arguments));
         let program = self.program.display().to_string();
         self.captured(&[&[&*program], arguments].concat(), code)
     }
 
     /// Shows and runs a program; what it printed.
     pub(super) fn shown(&self, command: &[&str]) -> Result<String> {
-        println!("$ {}", command.join(" "));
+        println!("$ {}", typed(command));
         self.captured(command, 0)
     }
 
@@ -139,4 +139,10 @@ impl Drop for Place {
             println!("{} is left behind: {error}", self.run.display());
         }
     }
+}
+
+/// A command as people type it.
+fn typed(command: &[&str]) -> String {
+    let word = |word: &&str| if word.contains([' ', ';']) { format!("'{word}'") } else { (*word).to_owned() };
+    command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
