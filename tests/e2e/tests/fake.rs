@@ -141,10 +141,11 @@ async fn vm_logs_can_be_followed_to_the_end() -> Result<()> {
     for number in 0..100 {
         guest.print(&id, &format!("line {number}"));
     }
+    // Before the end: the call ends with the container, and an acknowledgement on its way is not waited for.
+    wait_until("all is acknowledged", || guest.kept_log_entries(&id) == 0).await;
     guest.end(&id, 0);
     let text = following.await??;
     assert_eq!(text, (0..100).map(|number| format!("line {number}\n")).collect::<String>());
-    wait_until("all is acknowledged", || guest.kept_log_entries(&id) == 0).await;
     Ok(())
 }
 
