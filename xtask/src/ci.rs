@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::process::{cargo, run};
 use crate::workspace::Workspace;
-use crate::{fuzz, guest, image, tidy, tools};
+use crate::{fuzz, guest, image, kubeplane, tidy, tools};
 
 /// How long any one step may take, caches cold, on two cores.
 const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -32,6 +32,7 @@ pub(crate) fn gate(workspace: &Workspace) -> Result<()> {
     run_step("fuzz", || fuzz::run_all(workspace, FUZZ_SECONDS))?;
     run_step("guest", || guest::build(workspace, false))?;
     run_step("images", || image::write(workspace))?;
+    run_step("control plane", || kubeplane::build(workspace))?;
     // No step of its own: the runner's summary is the last line.
     run(tools::nextest()?.args(["run", "--workspace", "--locked", "--profile", "ci"]), STEP_LIMIT)
 }

@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod guest;
 mod image;
+mod kubeplane;
 mod process;
 mod tidy;
 mod tools;
@@ -57,6 +58,8 @@ enum Task {
     },
     /// Writes the images that examples and the demo run, as archives into ~/.cache/monopod/images.
     Image,
+    /// Builds the Kubernetes control plane of tests and demo, and what runs beside it, from the Go modules in tools/.
+    Kubeplane,
     /// Runs every fuzz target for a while (stable toolchain, libFuzzer).
     Fuzz {
         /// Seconds per target.
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
         Task::Guest { refresh, agent: Some(agent) } => guest::build_with(&agent, refresh),
         Task::Guest { refresh, agent: None } => guest::build(&workspace, refresh),
         Task::Image => image::write(&workspace),
+        Task::Kubeplane => kubeplane::build(&workspace),
         Task::Fuzz { seconds } => fuzz::run_all(&workspace, seconds),
     }
 }

@@ -3,6 +3,7 @@
 
 mod examples;
 mod layer;
+mod programs;
 
 use std::fs;
 use std::io::Write as _;
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use examples::{busybox, web};
 pub use layer::LayerBuilder;
+pub use programs::{agnhost, coredns, metrics_server, python};
 
 /// How layers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What tests share: fakes behind the seams, images, registries, network namespaces.
 
+pub mod cluster;
 pub mod disk;
 pub mod guest;
 pub mod image_source;

@@ -6,7 +6,7 @@ mod http;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,18 @@ impl TestRegistry {
     /// # Errors
     /// When it does not come up.
     pub async fn start_with(tls: Option<&Tls>) -> Result<Self> {
+        Self::start_over(None, tls).await
+    }
+
+    /// Starts one that keeps its images in a folder, where they stay.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_in(data: &Path) -> Result<Self> {
+        Self::start_over(Some(data), None).await
+    }
+
+    async fn start_over(data: Option<&Path>, tls: Option<&Tls>) -> Result<Self> {
         // Somebody may take the port before the registry does.
         let mut said = String::new();
         for _ in 0..5 {
@@ -68,7 +80,9 @@ impl TestRegistry {
             let address = listener.local_addr().context("failed to find a port")?;
             drop(listener);
             let folder = tempfile::tempdir().context("failed to make a folder for a registry")?;
-            let child = spawn(&folder, address, tls)?;
+            let own = folder.path().join("data");
+            let config = config(data.unwrap_or(&own), &address.to_string(), tls);
+            let child = spawn(&folder, &config)?;
             let mut registry = Self { child, address, folder };
             if registry.is_up().await? {
                 return Ok(registry);
@@ -146,16 +160,19 @@ impl TestRegistry {
     }
 }
 
-fn spawn(folder: &TempDir, address: SocketAddr, tls: Option<&Tls>) -> Result<Child> {
-    let path = |name: &str| folder.path().join(name);
+/// The configuration of a registry.
+pub(crate) fn config(data: &Path, address: &str, tls: Option<&Tls>) -> String {
     let tls = tls.map_or_else(String::new, |tls| {
         let clients = tls.clients.as_ref().map_or_else(String::new, |file| format!("    clientcas: [{file:?}]\n"));
         format!("  tls:\n    certificate: {:?}\n    key: {:?}\n{clients}", tls.certificate, tls.key)
     });
-    let config = format!(
-        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {:?}\nhttp:\n  addr: {address}\n{tls}",
-        path("data")
-    );
+    format!(
+        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {data:?}\nhttp:\n  addr: {address}\n{tls}"
+    )
+}
+
+fn spawn(folder: &TempDir, config: &str) -> Result<Child> {
+    let path = |name: &str| folder.path().join(name);
     fs::write(path("config.yml"), config).context("failed to write the registry's configuration")?;
     let log = fs::File::create(path("log")).context("failed to make the registry's log")?;
     // Should the test be killed, the registry goes with it.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{LayerBuilder, TestImage};
 
 const BUSYBOX: &str = "/bin/busybox";
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Answers `/cgi-bin/kernel`: the kernel is the guest's own.
 const KERNEL: &str = "#!/bin/sh
@@ -63,7 +63,7 @@ pub fn web() -> Result<TestImage> {
     Ok(image.with("ExposedPorts", serde_json::json!({"8080/tcp": {}})))
 }
 
-fn base() -> Result<LayerBuilder> {
+pub(super) fn base() -> Result<LayerBuilder> {
     let program = std::fs::read(BUSYBOX).with_context(|| format!("failed to read {BUSYBOX}"))?;
     let output = Command::new(BUSYBOX).arg("--list").output().with_context(|| format!("failed to run {BUSYBOX}"))?;
     ensure!(output.status.success(), "{BUSYBOX} --list failed: {}", output.status);
