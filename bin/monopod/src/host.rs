@@ -1,5 +1,6 @@
 //! `monopod host`: the daemon that runs the Pods of this machine.
 
+mod cluster;
 mod ready;
 mod resolver;
 
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ipnet::Ipv4Net;
-use monopod_host::{Host, HostError, Parts, Settings, Socket, SocketError};
+use ipnet::{IpNet, Ipv4Net};
+use monopod_host::{Cluster, ClusterError, Host, HostError, Parts, Settings, Socket, SocketError};
 use monopod_host_proto::v1::InfoRequest;
 use monopod_hostnet::{NetConfig, NetError, RoutedNet};
 use monopod_images::{ImageError, Images, Registries};
@@ -18,14 +19,14 @@ use monopod_types::GiB;
 use monopod_vmm::VmError;
 use monopod_vmm_qemu::{Accelerator, Config, Guest, JailCommand, QemuVmm, Users, probe};
 use monopod_volumes::{Owner, ScratchConfig, ScratchDisks, ScratchError};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::Exit;
 use crate::daemon::Folders;
+use crate::service::{self, KubeconfigUnusable};
 
+use cluster::ClusterArguments;
 use ready::Greeting;
 
 /// Between two looks whether there is a Pod.
@@ -42,7 +43,9 @@ pub(crate) struct Arguments {
     folders: Folders,
     #[command(flatten)]
     guests: Guests,
-    /// Addresses that Pods get, as a block.
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    /// Addresses that Pods get, as a block. In a cluster the controller decides.
     #[arg(long, value_name = "CIDR", env = "MONOPOD_POD_CIDR", default_value_t = default_block())]
     pod_cidr: Ipv4Net,
     /// Do not let Pods reach the outside under this machine's address.
@@ -107,6 +110,12 @@ pub(crate) enum StartError {
     Host(#[from] HostError),
     #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigUnusable),
+    #[error("with --kubeconfig, --node-address is needed: the address by which the API server reaches this machine")]
+    NoAddress,
     #[error("{action}")]
     Io { action: String, source: std::io::Error },
 }
@@ -121,7 +130,7 @@ fn shown(folders: &[PathBuf]) -> String {
 
 /// Runs the subcommand, until it is told to end.
 pub(crate) async fn run(arguments: Arguments) -> Exit {
-    start_log();
+    service::start_log();
     match serve(arguments).await {
         Ok(()) => Exit::Success,
         Err(error) => {
@@ -129,13 +138,6 @@ pub(crate) async fn run(arguments: Arguments) -> Exit {
             Exit::Failed
         }
     }
-}
-
-fn start_log() {
-    let filter = EnvFilter::try_from_env("MONOPOD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // A second one in one process is a mistake that costs nothing.
-    let _ = log.try_init();
 }
 
 async fn serve(arguments: Arguments) -> Result<(), StartError> {
@@ -147,13 +149,18 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let socket = Socket::bind(&run).await?;
     let config = arguments.guests.config(&root, &run).await?;
     let owner = Owner { uid: config.users.first, gid: config.users.first };
-    let net = NetConfig { blocks: vec![arguments.pod_cidr], egress_nat: !arguments.no_egress, ..NetConfig::default() };
+    let cluster = arguments.cluster.join(&root, &config).await?;
+    let net = arguments.network(cluster.as_ref()).await?;
     let mut images = monopod_images::Config::new(root.join("images"));
     if let Some(file) = &arguments.registries {
         images.registries = Registries::read(file)?;
     }
     let mut settings = Settings::new(&root, &run);
     settings.plan.dns.host = Some(resolver::read(arguments.resolv_conf.as_deref())?);
+    if let Some(cluster) = &cluster {
+        settings.plan.dns.cluster = cluster.dns().await;
+        settings.node_addresses = vec![cluster.address()];
+    }
     let vmm = Arc::new(QemuVmm::new(config).await?);
     let parts = Parts {
         settings,
@@ -168,15 +175,40 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     };
     let host = Host::open(parts).await?;
     let stop = CancellationToken::new();
-    tokio::spawn(until_told(stop.clone()));
+    tokio::spawn(service::until_told(stop.clone()));
     if let Some(seconds) = arguments.exit_when_idle {
         tokio::spawn(until_idle(arguments.folders, Duration::from_secs(seconds), stop.clone()));
     }
     tracing::info!(root = %root.display(), "the host daemon is ready");
-    socket.serve(Arc::clone(&host), stop).await?;
+    let of_cluster = async {
+        let Some(cluster) = cluster else { return Ok(()) };
+        let served = cluster.serve(Arc::clone(&host), stop.clone()).await;
+        stop.cancel();
+        served
+    };
+    let (served, of_cluster) = tokio::join!(socket.serve(Arc::clone(&host), stop.clone()), of_cluster);
     host.close().await;
     vmm.close().await;
-    Ok(())
+    served?;
+    Ok(of_cluster?)
+}
+
+impl Arguments {
+    /// Addresses of Pods and how they reach others. In a cluster, Pods see each other's own.
+    async fn network(&self, cluster: Option<&Cluster>) -> Result<NetConfig, StartError> {
+        let egress_nat = !self.no_egress;
+        let Some(cluster) = cluster else {
+            return Ok(NetConfig { blocks: vec![self.pod_cidr], egress_nat, ..NetConfig::default() });
+        };
+        let not_natted = cluster.pod_ranges().await?.into_iter().map(IpNet::V4).collect();
+        Ok(NetConfig {
+            blocks: cluster.blocks().to_vec(),
+            egress_nat,
+            not_natted,
+            inbound: true,
+            ..NetConfig::default()
+        })
+    }
 }
 
 fn make_folder(folder: &Path) -> Result<(), StartError> {
@@ -246,19 +278,6 @@ impl Guests {
 fn control_group(run: &Path) -> String {
     let parts: Vec<_> = run.iter().skip(1).map(|part| part.to_string_lossy()).filter(|part| part != "run").collect();
     if parts.is_empty() { "monopod".to_owned() } else { parts.join("-") }
-}
-
-async fn until_told(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be listened for; end the daemon with SIGKILL, which harms no Pod");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.cancel();
 }
 
 /// Asks for the end once no Pod has run for a while.

@@ -1,5 +1,6 @@
 //! Arguments and wiring of the `monopod` program: one module per subcommand, no rule of its own.
 
+mod controller;
 mod cp;
 mod daemon;
 mod doctor;
@@ -16,6 +17,7 @@ mod port_forward;
 mod ports;
 mod ps;
 mod run;
+mod service;
 mod session;
 mod stats;
 mod terminal;
@@ -56,6 +58,7 @@ enum Task {
     Images(images::Arguments),
     Prune(images::PruneArguments),
     Host(host::Arguments),
+    Controller(controller::Arguments),
     Doctor(doctor::Arguments),
     /// The way into the jail of a VMM process; the daemon calls it.
     #[command(name = JAIL_COMMAND, hide = true)]
@@ -90,6 +93,7 @@ pub fn run(arguments: Arguments) -> Exit {
         Task::Images(arguments) => block_on(images::run(arguments)),
         Task::Prune(arguments) => block_on(images::prune(arguments)),
         Task::Host(arguments) => block_on_many(DAEMON_THREADS, async { Ok(host::run(arguments).await) }),
+        Task::Controller(arguments) => block_on_many(DAEMON_THREADS, async { Ok(controller::run(arguments).await) }),
         Task::Doctor(arguments) => block_on(doctor::run(arguments)),
         // Only when somebody calls it by hand, with the arguments of no daemon.
         Task::VmJail => Exit::BadInput,

@@ -53,6 +53,9 @@ pub struct HostStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The machine's address: the API server reaches its nodes' kubelets there, and other hosts its Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// What the machine has for microVMs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<HostResources>,

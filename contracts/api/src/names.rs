@@ -27,6 +27,12 @@ pub const HOST_LABEL: &str = "monopod.dev/host";
 pub const MICROVM_ANNOTATION: &str = "monopod.dev/microvm";
 /// `DaemonSet` annotation: `true` leaves its Pods' affinity as it is, so that it may make Pods for nodes of microVMs.
 pub const DAEMON_SET_ON_FARGATE: &str = "monopod.dev/daemonset-on-fargate";
+/// Namespace of what belongs to Monopod itself, and of the Leases that are the heartbeats of Hosts.
+pub const SYSTEM_NAMESPACE: &str = "monopod-system";
+/// What the user names of hosts start with; the name of the Host follows.
+pub const HOST_USER_PREFIX: &str = "monopod:host:";
+/// The group of all hosts.
+pub const HOST_GROUP: &str = "monopod:hosts";
 /// What the names of our nodes start with.
 pub const NODE_NAME_PREFIX: &str = "fargate-";
 /// Preemption policy of [`PRIORITY_CLASS`]; the API server refuses a Pod whose policy differs from that of its class.

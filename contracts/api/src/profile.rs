@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::Message;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{FieldProblem, Problems, characters, check_metadata};
@@ -64,6 +64,8 @@ const RESERVED_TAG: &str = "A tag key must not start with the reserved prefix 'a
     validation = Rule::new("self.metadata.name.size() <= 63 || self.metadata.name.size() > 100").message(about_name(NAME_NO_LABEL)),
     validation = Rule::new("!self.metadata.name.startsWith('eks-')").message(about_name(NAME_RESERVED)),
 )]
+#[x_kube(validation = Rule::new("has(self.selectors)").message(NO_SELECTOR).field_path(".selectors"))]
+#[schemars(transform = |schema: &mut Schema| without_default(schema, "selectors"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FargateProfileSpec {
     /// A Pod belongs to the profile when it matches any of these; one to five.
@@ -104,6 +106,8 @@ pub struct FargateProfileSpec {
 
 /// A Pod matches when its namespace matches and it carries all labels; `*` stands for any text, `?` for one character.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.__namespace__)").message(NO_NAMESPACE).field_path(".namespace"))]
+#[schemars(transform = |schema: &mut Schema| without_default(schema, "namespace"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     /// Namespace of the Pod, with wildcards. Required.
@@ -205,6 +209,14 @@ impl FargateProfile {
         problems.require(self.spec.pod_execution_role.as_deref() != Some(""), "spec.podExecutionRole", EMPTY_ROLE);
         check_tags(&self.spec.tags, &mut problems);
         problems.into_vec()
+    }
+}
+
+/// Takes the default of a property out of a schema: the API server checks defaults, and refuses one that is not valid.
+fn without_default(schema: &mut Schema, property: &str) {
+    let properties = schema.get_mut("properties").and_then(|all| all.as_object_mut());
+    if let Some(property) = properties.and_then(|all| all.get_mut(property)?.as_object_mut()) {
+        property.remove("default");
     }
 }
 

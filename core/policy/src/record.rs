@@ -175,20 +175,7 @@ impl Record {
 
     /// The third write: the Binding. With the uid, for the same reason as the first.
     pub fn binding(&self) -> Binding {
-        Binding {
-            metadata: ObjectMeta {
-                namespace: Some(self.namespace.clone()),
-                name: Some(self.pod.clone()),
-                uid: Some(self.uid.as_str().to_owned()),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Node".to_owned()),
-                name: Some(self.node.as_str().to_owned()),
-                ..ObjectReference::default()
-            },
-        }
+        binding(&self.namespace, &self.pod, &self.uid, self.node.as_str())
     }
 
     /// What the event `Scheduled` says; the words are kube-scheduler's.
@@ -236,6 +223,24 @@ impl Record {
             ("volumes.kubernetes.io/controller-managed-attach-detach", "true".to_owned()),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// The Binding of a Pod to the Node that was made for it.
+pub fn binding(namespace: &str, pod: &str, uid: &PodUid, node: &str) -> Binding {
+    Binding {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(pod.to_owned()),
+            uid: Some(uid.as_str().to_owned()),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            ..ObjectReference::default()
+        },
     }
 }
 

@@ -17,6 +17,8 @@ pub struct NetConfig {
     pub egress_nat: bool,
     /// Destinations that see the guests' own addresses.
     pub not_natted: Vec<IpNet>,
+    /// Let the outside reach guests, as Pods of a cluster are; without it, only answers come in.
+    pub inbound: bool,
     /// What guests may reach on the host, besides a ping of their gateway.
     pub host_services: Vec<HostService>,
     /// Destinations that no guest reaches, besides link-local ones and the metadata services of clouds.
@@ -64,6 +66,7 @@ impl Default for NetConfig {
             block6: None,
             egress_nat: true,
             not_natted: Vec::new(),
+            inbound: false,
             host_services: Vec::new(),
             blocked: Vec::new(),
             prefix: "mpod".to_owned(),

@@ -1,6 +1,7 @@
 //! Why something about a Pod's network failed.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use monopod_types::PodUid;
@@ -30,6 +31,18 @@ pub enum NetError {
     AddressesExhausted {
         /// How many there are.
         total: usize,
+    },
+    /// Another Pod has the wanted address, or had it until now.
+    #[error("address {address} is in use")]
+    AddressTaken {
+        /// Which one.
+        address: Ipv4Addr,
+    },
+    /// The wanted address is not one for this host's Pods.
+    #[error("address {address} is in no address block of this host")]
+    ForeignAddress {
+        /// Which one.
+        address: Ipv4Addr,
     },
     /// The Pod is connected already.
     #[error("pod {pod} is connected to the network already")]
@@ -94,6 +107,8 @@ impl NetError {
         match self {
             Self::Config { .. } => "NetworkConfigInvalid",
             Self::AddressesExhausted { .. } => "AddressesExhausted",
+            Self::AddressTaken { .. } => "AddressTaken",
+            Self::ForeignAddress { .. } => "ForeignAddress",
             Self::AlreadyAttached { .. } => "NetworkAlreadyAttached",
             Self::NotAttached { .. } => "NetworkNotAttached",
             Self::Tap { .. } => "TapFailed",
@@ -108,7 +123,9 @@ impl NetError {
         match self {
             Self::Config { .. } | Self::AlreadyAttached { .. } | Self::NotAttached { .. } => Retry::Never,
             Self::AddressesExhausted { .. } => Retry::After(Duration::from_secs(10)),
-            Self::Tap { .. }
+            Self::AddressTaken { .. }
+            | Self::ForeignAddress { .. }
+            | Self::Tap { .. }
             | Self::Netlink { .. }
             | Self::NetlinkSocket { .. }
             | Self::Rules { .. }

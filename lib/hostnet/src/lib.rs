@@ -21,25 +21,29 @@ mod settings;
 mod tap;
 mod types;
 
+use std::net::Ipv4Addr;
+
 use async_trait::async_trait;
 use monopod_types::PodUid;
 
 pub use config::{HostService, NetConfig, Protocol};
 pub use error::{NetError, Retry};
 pub use routed::RoutedNet;
-pub use types::{Attachment, Lease, Mac, Traffic};
+pub use types::{Attachment, Lease, Mac, PeerBlock, Traffic};
 
 /// Connects microVMs to the network.
 #[async_trait]
 pub trait HostNet: std::fmt::Debug + Send + Sync + 'static {
-    /// Gives a Pod an address and an open tap.
+    /// Gives a Pod an address and an open tap: the `wanted` address, or any that is free.
     ///
     /// # Guarantees
-    /// No two attached Pods have the same address; an address that was given back is given out again after all others.
+    /// No two attached Pods have the same address; where none is wanted, one that was given back is given out again after
+    /// all others.
     ///
     /// # Errors
-    /// When there is no address left, the Pod has one already, or the tap cannot be made; nothing is left then.
-    async fn attach(&self, pod: &PodUid) -> Result<Attachment, NetError>;
+    /// When there is no address left, the wanted one is taken or not of this host, the Pod has one already, or the tap
+    /// cannot be made; nothing is left then.
+    async fn attach(&self, pod: &PodUid, wanted: Option<Ipv4Addr>) -> Result<Attachment, NetError>;
 
     /// Takes a Pod's address and tap back. Not an error for a Pod that has none.
     ///
@@ -56,6 +60,13 @@ pub trait HostNet: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When taps cannot be listed or rules cannot be set.
     async fn adopt(&self, live: &[PodUid]) -> Result<Vec<(PodUid, Lease)>, NetError>;
+
+    /// Sees to it that Pods reach those of other hosts: there is a route for each of these blocks, and none of ours for any
+    /// other.
+    ///
+    /// # Errors
+    /// When a route cannot be added or removed.
+    async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError>;
 
     /// What a Pod has sent and received so far.
     ///

@@ -1,21 +1,25 @@
 //! Links, addresses, neighbours and routes, by netlink.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
 use monopod_types::PodUid;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::NetError;
 use crate::plan::{Plan, Slot};
-use crate::types::Traffic;
+use crate::types::{PeerBlock, Traffic};
 
 /// The host's end of every cable has the same address, as it has the same gateway.
 const HOST_MAC: [u8; 6] = [0x02, 0x6d, 0, 0, 0, 1];
+
+/// By which our routes to other hosts are known; a number that nobody else has.
+const PEERS: RouteProtocol = RouteProtocol::Other(137);
 
 /// A netlink socket in the namespace of the thread that opened it.
 #[derive(Clone, Debug)]
@@ -84,7 +88,7 @@ impl Links {
         let neighbour = self.handle.neighbours().add(index, address).link_layer_address(&mac.0).replace();
         neighbour.execute().await.map_err(failed(|| format!("make {address} a neighbour")))?;
         let route = match address {
-            IpAddr::V4(address) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(address, 32)
                 .scope(RouteScope::Link)
                 .output_interface(index)
@@ -96,6 +100,29 @@ impl Links {
         };
         let added = self.handle.route().add(route).replace().execute().await;
         added.map_err(failed(|| format!("add a route to {address}")))
+    }
+
+    /// Makes the routes to other hosts' Pods these.
+    pub(crate) async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
+        for PeerBlock { block, host } in peers {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(block.network(), block.prefix_len())
+                .gateway(*host)
+                .protocol(PEERS)
+                .build();
+            let added = self.handle.route().add(route).replace().execute().await;
+            added.map_err(failed(|| format!("add a route to {block}")))?;
+        }
+        let all = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let all: Vec<RouteMessage> = all.try_collect().await.map_err(failed(|| "list routes".to_owned()))?;
+        for route in all.into_iter().filter(|route| route.header.protocol == PEERS) {
+            let block = destination(&route);
+            if block.is_none_or(|block| !peers.iter().any(|peer| peer.block == block)) {
+                let removed = self.handle.route().del(route).execute().await;
+                removed.map_err(failed(|| format!("remove the route to {block:?}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes on a tap whose it is.
@@ -132,6 +159,15 @@ fn failed(what: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Error) -> Net
 /// Whether a link did not exist.
 fn is_gone(error: &rtnetlink::Error) -> bool {
     if let rtnetlink::Error::NetlinkError(message) = error { message.raw_code() == -nix::libc::ENODEV } else { false }
+}
+
+/// Where an IPv4 route leads.
+fn destination(route: &RouteMessage) -> Option<Ipv4Net> {
+    let address = route.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute else { return None };
+        Some(*address)
+    })?;
+    Ipv4Net::new(address, route.header.destination_prefix_length).ok()
 }
 
 fn found_tap(plan: &Plan, link: &LinkMessage) -> Option<FoundTap> {

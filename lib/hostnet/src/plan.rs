@@ -87,6 +87,11 @@ impl Plan {
         self.by_name.get(name).copied()
     }
 
+    /// The slot that has an address.
+    pub(crate) fn slot_at(&self, address: Ipv4Addr) -> Option<Slot> {
+        self.addresses.iter().position(|one| *one == address).map(Slot)
+    }
+
     pub(crate) fn address(&self, slot: Slot) -> Ipv4Addr {
         self.addresses[slot.0]
     }
@@ -133,6 +138,12 @@ impl FreeSlots {
     /// The slot that has been free for longest.
     pub(crate) fn take(&mut self) -> Option<Slot> {
         self.0.pop_front()
+    }
+
+    /// Takes a certain slot; false when somebody has it.
+    pub(crate) fn take_this(&mut self, slot: Slot) -> bool {
+        let place = self.0.iter().position(|free| *free == slot);
+        place.and_then(|place| self.0.remove(place)).is_some()
     }
 
     pub(crate) fn give_back(&mut self, slot: Slot) {

@@ -4,6 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use crate::config::NetConfig;
 use crate::error::NetError;
 use crate::links::{FoundTap, Links};
 use crate::plan::{FreeSlots, Plan, Slot};
-use crate::types::{Attachment, Lease, Traffic};
+use crate::types::{Attachment, Lease, PeerBlock, Traffic};
 use crate::{rules, settings, tap};
 
 /// How long the store waits after a failure to make a tap.
@@ -104,9 +105,9 @@ impl Drop for RoutedNet {
 
 #[async_trait]
 impl HostNet for RoutedNet {
-    async fn attach(&self, pod: &PodUid) -> Result<Attachment, NetError> {
+    async fn attach(&self, pod: &PodUid, wanted: Option<Ipv4Addr>) -> Result<Attachment, NetError> {
         let shared = &self.shared;
-        let prepared = match shared.reserved(pod).await? {
+        let prepared = match shared.reserved(pod, wanted).await? {
             Reserved::Ready(prepared) => Ok(prepared),
             Reserved::Slot(slot) => shared.prepare(slot).await,
         };
@@ -159,6 +160,10 @@ impl HostNet for RoutedNet {
         Ok(adopted)
     }
 
+    async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
+        self.shared.links.route_peers(peers).await
+    }
+
     async fn stats(&self, pod: &PodUid) -> Result<Traffic, NetError> {
         let not_attached = || NetError::NotAttached { pod: pod.clone() };
         let place = self.shared.state().attached.get(pod).copied().ok_or_else(not_attached)?;
@@ -181,7 +186,11 @@ impl HostNet for RoutedNet {
             drop(tap);
             self.shared.state().free.give_back(place.slot);
         }
-        if in_use { Ok(()) } else { rules::remove(&self.shared.plan).await }
+        if in_use {
+            return Ok(());
+        }
+        self.shared.links.route_peers(&[]).await?;
+        rules::remove(&self.shared.plan).await
     }
 }
 
@@ -189,6 +198,22 @@ impl HostNet for RoutedNet {
 enum Reserved {
     Ready(Prepared),
     Slot(Slot),
+}
+
+/// Somebody has the slot.
+struct Taken;
+
+impl State {
+    /// Takes a certain slot, with its tap where that is finished; `None` while one tap is being made, which may be this one.
+    fn take_this(&mut self, slot: Slot) -> Result<Option<Reserved>, Taken> {
+        if let Some(at) = self.ready.iter().position(|prepared| prepared.place.slot == slot) {
+            return Ok(self.ready.remove(at).map(Reserved::Ready));
+        }
+        if self.free.take_this(slot) {
+            return Ok(Some(Reserved::Slot(slot)));
+        }
+        if self.preparing { Ok(None) } else { Err(Taken) }
+    }
 }
 
 impl Shared {
@@ -199,11 +224,11 @@ impl Shared {
 
     /// Books a place for a Pod. Waits for a tap that is nearly finished: its address is the next in order, and may be the
     /// last one.
-    async fn reserved(&self, pod: &PodUid) -> Result<Reserved, NetError> {
+    async fn reserved(&self, pod: &PodUid, wanted: Option<Ipv4Addr>) -> Result<Reserved, NetError> {
         loop {
             let mut prepared = pin!(self.prepared.notified());
             prepared.as_mut().enable();
-            if let Some(reserved) = self.reserve(pod)? {
+            if let Some(reserved) = self.reserve(pod, wanted)? {
                 return Ok(reserved);
             }
             prepared.await;
@@ -211,10 +236,18 @@ impl Shared {
     }
 
     /// Books a place for a Pod, with a finished tap where there is one; `None` while one is being made.
-    fn reserve(&self, pod: &PodUid) -> Result<Option<Reserved>, NetError> {
+    fn reserve(&self, pod: &PodUid, wanted: Option<Ipv4Addr>) -> Result<Option<Reserved>, NetError> {
         let mut state = self.state();
         if state.attached.contains_key(pod) {
             return Err(NetError::AlreadyAttached { pod: pod.clone() });
+        }
+        if let Some(address) = wanted {
+            let slot = self.plan.slot_at(address).ok_or(NetError::ForeignAddress { address })?;
+            let reserved = state.take_this(slot).map_err(|Taken| NetError::AddressTaken { address })?;
+            if reserved.is_some() {
+                state.attached.insert(pod.clone(), Place { slot, index: 0 });
+            }
+            return Ok(reserved);
         }
         let (slot, reserved) = if let Some(prepared) = state.ready.pop_front() {
             (prepared.place.slot, Reserved::Ready(prepared))

@@ -10,7 +10,7 @@
 //! | guest | the host | drop, but for answers, a ping of the gateway, and host services |
 //! | guest | another guest, through the host | accept |
 //! | guest | outside | accept, under the host's address where NAT is on |
-//! | outside | guest | drop, but for answers |
+//! | outside | guest | drop, but for answers; accept where inbound is on |
 //! | the host | guest | accept |
 
 use std::borrow::Cow;
@@ -185,6 +185,9 @@ impl Writer<'_> {
         self.base(NfFamily::INet, chain, NfChainType::Filter, NfHook::Forward, FILTER);
         self.drop_blocked(chain, vec![is(meta(MetaKey::Iifname), self.taps())]);
         self.rule(NfFamily::INet, chain, vec![is(meta(MetaKey::Iifname), self.taps()), Statement::Accept(None)]);
+        if self.plan.config.inbound {
+            return;
+        }
         self.pass_others(NfFamily::INet, chain, MetaKey::Oifname);
         self.rule(NfFamily::INet, chain, vec![answers(), Statement::Accept(None)]);
         self.rule(NfFamily::INet, chain, dropped());

@@ -1,10 +1,10 @@
 //! What a Pod gets of the network.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Address of a network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +23,15 @@ pub struct Lease {
     pub gateways: Vec<IpAddr>,
     /// Largest packet.
     pub mtu: u32,
+}
+
+/// Addresses of Pods that another host runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerBlock {
+    /// Its block.
+    pub block: Ipv4Net,
+    /// The address of the host, on a link of this one.
+    pub host: Ipv4Addr,
 }
 
 /// A Pod's connection, ready for its VM.

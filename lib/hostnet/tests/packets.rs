@@ -27,7 +27,7 @@ fn ip(text: &str) -> Ipv4Addr {
 }
 
 async fn guest(net: &RoutedNet, name: &str) -> Guest {
-    Guest::new(net.attach(&PodUid::new(name)).await.expect("there are addresses left"))
+    Guest::new(net.attach(&PodUid::new(name), None).await.expect("there are addresses left"))
 }
 
 /// What comes first to a socket, and from where.

@@ -3,6 +3,8 @@
 //! Without a cluster there are no profiles, so one that takes everything stands in for them. What the API server would
 //! have filled into the Pod is filled in here.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -27,6 +29,17 @@ pub(crate) struct Admitted {
     /// What it refers to.
     pub(crate) objects: Objects,
     pub(crate) machine: MachineShape,
+    /// The address that was decided for it, if one was.
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// A Pod of a cluster, with the place that its scheduler has decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) pod: Pod,
+    pub(crate) objects: Objects,
+    pub(crate) machine: MachineShape,
+    pub(crate) address: Ipv4Addr,
 }
 
 /// Why a Pod is not taken.
@@ -106,13 +119,28 @@ pub(crate) fn admit(
     pod = decided;
     let objects = objects.of_pod(&pod);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    Ok(Admitted { pod, name, uid, objects, machine })
+    Ok(Admitted { pod, name, uid, objects, machine, address: None })
+}
+
+/// Decides a second time about a Pod that a cluster's scheduler has sent here. The API server has filled it in, and its
+/// size is decided.
+pub(crate) fn admit_placed(placed: Placed) -> Result<Admitted, AdmissionError> {
+    let Placed { pod, objects, machine, address } = placed;
+    let name = checked_name(&pod)?;
+    check(&pod, &objects, &name)?;
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let objects = objects.of_pod(&pod);
+    Ok(Admitted { pod, name, uid, objects, machine, address: Some(address) })
 }
 
 /// Whether policy takes what has become of a Pod that runs.
 pub(crate) fn check(pod: &Pod, objects: &Objects, name: &PodName) -> Result<(), AdmissionError> {
-    // Its machine is as large as it is; only what may never run is asked for.
-    decision(pod, objects, name, Sizing::Fargate).map(drop)
+    // Its machine is as large as it is, and its node is decided; only what may never run is asked for.
+    let mut pod = pod.clone();
+    if let Some(spec) = &mut pod.spec {
+        spec.node_name = None;
+    }
+    decision(&pod, objects, name, Sizing::Fargate).map(drop)
 }
 
 /// The Pod as the cluster's defaults leave it, and its machine.

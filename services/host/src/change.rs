@@ -36,6 +36,9 @@ pub(crate) fn changed(running: &Pod, newer: &Pod) -> Result<Pod, AdmissionError>
     for container in wanted.ephemeral_containers.into_iter().flatten() {
         add_ephemeral(spec, container)?;
     }
+    if newer.status.is_some() {
+        pod.status.clone_from(&newer.status);
+    }
     if pod.spec != running.spec {
         pod.metadata.generation = pod.metadata.generation.map(|generation| generation.saturating_add(1));
     }

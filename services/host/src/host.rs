@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use monopod_api::Sizing;
 use monopod_hostnet::HostNet;
 use monopod_images::{ImageSource, Images};
@@ -21,7 +22,7 @@ use monopod_vmm::{Vm, VmId, Vmm};
 use monopod_volumes::{Owner, ScratchDisks};
 use tokio::sync::Notify;
 
-use crate::admission::{self, Admitted};
+use crate::admission::{self, Admitted, Placed};
 use crate::change::changed;
 use crate::error::HostError;
 use crate::housekeeping;
@@ -179,9 +180,24 @@ impl Host {
         let uid = new_uid().map_err(|source| HostError::System { what: "get random bytes", source })?;
         let now = Timestamp::now();
         let admitted = admission::admit(pod, objects, request.sizing, uid, now, &is_local)?;
+        self.take(admitted, &request.ports, now).await
+    }
+
+    /// Starts a Pod that the scheduler of a cluster has sent here.
+    pub(crate) async fn run_placed(self: &Arc<Self>, placed: Placed) -> Result<PodHandle, HostError> {
+        let now = Timestamp::now();
+        self.take(admission::admit_placed(placed)?, &[], now).await
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        ports: &[PortRecord],
+        now: Timestamp,
+    ) -> Result<PodHandle, HostError> {
         let name = admitted.name.clone();
         self.reserve(&name)?;
-        let started = self.start(admitted, &request.ports, now).await;
+        let started = self.start(admitted, ports, now).await;
         let mut pods = self.lock();
         match started {
             Ok(handle) => {
@@ -210,7 +226,7 @@ impl Host {
         wanted: &[PortRecord],
         now: Timestamp,
     ) -> Result<PodHandle, HostError> {
-        let Admitted { pod, name, uid, objects, machine } = admitted;
+        let Admitted { pod, name, uid, objects, machine, address } = admitted;
         let mut ports = Vec::new();
         for port in wanted {
             let taken = BoundPort::bind(port).await;
@@ -220,7 +236,8 @@ impl Host {
         let size =
             SizeRecord { milli_cpu: machine.cpu.0, memory_mib: machine.memory.0, scratch_gib: machine.scratch.0 };
         let published_ports = ports.iter().map(|port| port.record().clone()).collect();
-        let record = PodRecord { pod, objects: objects.to_values(), size, published_ports, admitted_at: now };
+        let objects_record = objects.to_values();
+        let record = PodRecord { pod, objects: objects_record, size, published_ports, address, admitted_at: now };
         let journal = self.journals.of(&uid);
         journal.write_pod(&record)?;
         let logs = LogBook::new(pod_folder(&self.logs, &name.namespace, &name.name, &uid));
@@ -283,13 +300,12 @@ impl Host {
     }
 
     /// Brings a newer version of a Pod that runs.
-    pub(crate) async fn change(&self, newer: &[u8]) -> Result<(), HostError> {
-        let newer = admission::read(newer)?;
-        let name = admission::checked_name(&newer)?;
+    pub(crate) async fn change(&self, newer: &Pod) -> Result<(), HostError> {
+        let name = admission::checked_name(newer)?;
         let handle = self.pod(&name)?;
         let running = handle.shared.news.pod().filter(|_| handle.shared.news.finished().is_none());
         let running = running.ok_or_else(|| HostError::NotRunning(name.clone()))?;
-        let pod = changed(&running, &newer)?;
+        let pod = changed(&running, newer)?;
         let objects = Objects::from_values(&self.journals.of(&handle.shared.uid).read()?.0.objects)?;
         admission::check(&pod, &objects, &name)?;
         handle.change(pod).await;

@@ -40,6 +40,9 @@ pub(crate) struct PodRecord {
     pub(crate) objects: Vec<serde_json::Value>,
     pub(crate) size: SizeRecord,
     pub(crate) published_ports: Vec<PortRecord>,
+    /// The address that the scheduler of a cluster has decided; a Pod that has one belongs to a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<std::net::Ipv4Addr>,
     pub(crate) admitted_at: Timestamp,
 }
 
@@ -279,6 +282,7 @@ mod tests {
             objects: vec![serde_json::json!({"kind": "ConfigMap"})],
             size: SizeRecord { milli_cpu: 250, memory_mib: 512, scratch_gib: 20 },
             published_ports: Vec::new(),
+            address: None,
             admitted_at: "2026-11-25T10:00:00.5Z".parse().unwrap(),
         }
     }

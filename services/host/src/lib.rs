@@ -6,11 +6,13 @@
 mod admission;
 mod api;
 mod change;
+mod cluster;
 mod error;
 mod host;
 mod housekeeping;
 mod identity;
 mod journal;
+mod kubelet_api;
 mod logs;
 mod machine;
 mod news;
@@ -22,6 +24,7 @@ mod settings;
 
 pub use admission::{AdmissionError, Refusal, RefusedFor};
 pub use api::{Socket, SocketError};
+pub use cluster::{Cluster, ClusterError, ClusterSettings, Connection, HostFacts};
 pub use error::HostError;
 pub use host::{Host, Parts};
 pub use identity::PodName;

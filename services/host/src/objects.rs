@@ -1,12 +1,14 @@
 //! The objects beside a Pod: what `monopod run` found in the same files, or a cluster has.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     ConfigMap, LimitRange, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
-use monopod_podplan::plan::{Sources, required_objects};
+use monopod_podplan::plan::{Sources, TokenRequest, required_objects};
 use monopod_policy::binding::{add_ephemeral_claims, bind_new_claims};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +22,8 @@ pub(crate) struct Objects {
     claims: Vec<PersistentVolumeClaim>,
     volumes: Vec<PersistentVolume>,
     services: Vec<Service>,
+    /// Tokens of the Pod's service account; of one Pod, and never written down.
+    tokens: BTreeMap<TokenRequest, String>,
     limit_ranges: Vec<LimitRange>,
     runtime_classes: Vec<RuntimeClass>,
 }
@@ -108,6 +112,32 @@ impl Objects {
         newer.claims.iter().for_each(|object| put(&mut self.claims, object.clone()));
         newer.volumes.iter().for_each(|object| put(&mut self.volumes, object.clone()));
         newer.services.iter().for_each(|object| put(&mut self.services, object.clone()));
+        self.tokens.extend(newer.tokens.iter().map(|(request, token)| (request.clone(), token.clone())));
+    }
+
+    pub(crate) fn put_config_map(&mut self, map: ConfigMap) {
+        put(&mut self.config_maps, map);
+    }
+
+    pub(crate) fn put_secret(&mut self, secret: Secret) {
+        put(&mut self.secrets, secret);
+    }
+
+    pub(crate) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
+        put(&mut self.claims, claim);
+    }
+
+    pub(crate) fn put_volume(&mut self, volume: PersistentVolume) {
+        put(&mut self.volumes, volume);
+    }
+
+    pub(crate) fn put_service(&mut self, service: Service) {
+        put(&mut self.services, service);
+    }
+
+    /// Takes a token of the Pod's service account.
+    pub(crate) fn put_token(&mut self, request: TokenRequest, token: String) {
+        self.tokens.insert(request, token);
     }
 
     /// Binds claims to volumes, as a cluster would; claims of the Pod's ephemeral volumes are made first.
@@ -129,7 +159,8 @@ impl Objects {
             secrets: keep(&self.secrets, |secret| is_near(secret) && required.secrets.contains(&named(secret))),
             claims,
             volumes: keep(&self.volumes, |volume| bound.contains(&named(volume))),
-            services: keep(&self.services, |service| required.services && is_near(service)),
+            services: keep(&self.services, |service| is_api_server(service) || (required.services && is_near(service))),
+            tokens: self.tokens.clone(),
             limit_ranges: Vec::new(),
             runtime_classes: Vec::new(),
         }
@@ -143,6 +174,7 @@ impl Objects {
             .with_claims(&self.claims)
             .with_volumes(&self.volumes)
             .with_services(&self.services)
+            .with_tokens(self.tokens.iter().map(|(request, token)| (request.clone(), token.as_str())))
     }
 
     /// The Pod's secrets for pulling images, in its order.
@@ -168,6 +200,11 @@ impl Objects {
     pub(crate) fn runtime_classes(&self) -> &[RuntimeClass] {
         &self.runtime_classes
     }
+}
+
+/// The Service of the API server, which every Pod is told of.
+fn is_api_server(metadata: &ObjectMeta) -> bool {
+    namespace_of(metadata) == "default" && metadata.name.as_deref() == Some("kubernetes")
 }
 
 fn typed<T: DeserializeOwned>(object: Value) -> Result<T, serde_json::Error> {

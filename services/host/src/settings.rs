@@ -1,5 +1,6 @@
 //! What the daemon can be told.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ pub struct Settings {
     pub root: PathBuf,
     /// What is gone after a restart of the machine: the socket, running microVMs.
     pub run: PathBuf,
-    /// What Pods learn as the name of their node.
+    /// What Pods learn as the name of their node, where none is written in them.
     pub node_name: String,
+    /// What Pods learn as the addresses of their node; where none is set, the node is the microVM and has those of the Pod.
+    pub node_addresses: Vec<IpAddr>,
     /// Rules for containers.
     pub plan: PlanSettings,
     /// Times of restarts, probes and the like.
@@ -50,6 +53,7 @@ impl Settings {
             root: root.into(),
             run: run.into(),
             node_name: node_name(),
+            node_addresses: Vec::new(),
             plan: PlanSettings::default(),
             life: LifeSettings::default(),
             deadlines: Deadlines::default(),
@@ -62,6 +66,11 @@ impl Settings {
             shutdown_patience: Duration::from_secs(10),
             kill_order_patience: Duration::from_secs(60),
         }
+    }
+
+    /// Addresses of the node of a Pod with these.
+    pub(crate) fn host_addresses(&self, pod: &[IpAddr]) -> Vec<IpAddr> {
+        if self.node_addresses.is_empty() { pod.to_vec() } else { self.node_addresses.clone() }
     }
 
     pub(crate) fn log_limits(&self) -> Limits {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
-use monopod_hostnet::{Attachment, HostNet, Lease, Mac, NetError, Traffic};
+use monopod_hostnet::{Attachment, HostNet, Lease, Mac, NetError, PeerBlock, Traffic};
 use monopod_types::PodUid;
 
 /// A `HostNet` without interfaces. Clones are the same network; it survives a daemon that drops its clone.
@@ -23,6 +23,7 @@ struct State {
     attached: BTreeMap<PodUid, u8>,
     failures: VecDeque<NetError>,
     calls: Vec<String>,
+    peers: Vec<PeerBlock>,
 }
 
 impl Default for FakeNet {
@@ -36,7 +37,14 @@ impl FakeNet {
     pub fn new(addresses: u8) -> Self {
         let free: VecDeque<u8> = (1..=addresses).collect();
         let total = free.len();
-        let state = State { total, free, attached: BTreeMap::new(), failures: VecDeque::new(), calls: Vec::new() };
+        let state = State {
+            total,
+            free,
+            attached: BTreeMap::new(),
+            failures: VecDeque::new(),
+            calls: Vec::new(),
+            peers: Vec::new(),
+        };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
@@ -55,8 +63,22 @@ impl FakeNet {
         self.lock().calls.clone()
     }
 
+    /// Blocks of other hosts that there are routes to.
+    pub fn peers(&self) -> Vec<PeerBlock> {
+        self.lock().peers.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_this(&mut self, address: Ipv4Addr) -> Result<u8, NetError> {
+        let [127, 77, 0, number] = address.octets() else { return Err(NetError::ForeignAddress { address }) };
+        let place = self.free.iter().position(|free| *free == number);
+        let taken = NetError::AddressTaken { address };
+        place.and_then(|place| self.free.remove(place)).ok_or(taken)
     }
 }
 
@@ -73,7 +95,7 @@ fn lease(number: u8) -> Lease {
 
 #[async_trait]
 impl HostNet for FakeNet {
-    async fn attach(&self, pod: &PodUid) -> Result<Attachment, NetError> {
+    async fn attach(&self, pod: &PodUid, wanted: Option<Ipv4Addr>) -> Result<Attachment, NetError> {
         let mut state = self.lock();
         state.calls.push(format!("attach {pod}"));
         if let Some(error) = state.failures.pop_front() {
@@ -85,7 +107,10 @@ impl HostNet for FakeNet {
         let failed = |source| NetError::Tap { name: "fake".to_owned(), source };
         let tap = File::options().read(true).write(true).open("/dev/null").map_err(failed)?.into();
         let exhausted = NetError::AddressesExhausted { total: state.total };
-        let number = state.free.pop_front().ok_or(exhausted)?;
+        let number = match wanted {
+            None => state.free.pop_front().ok_or(exhausted)?,
+            Some(address) => state.take_this(address)?,
+        };
         state.attached.insert(pod.clone(), number);
         Ok(Attachment { tap, lease: lease(number) })
     }
@@ -107,6 +132,11 @@ impl HostNet for FakeNet {
         state.free.extend(gone.into_values());
         state.attached = kept;
         Ok(state.attached.iter().map(|(pod, number)| (pod.clone(), lease(*number))).collect())
+    }
+
+    async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
+        self.lock().peers = peers.to_vec();
+        Ok(())
     }
 
     async fn stats(&self, pod: &PodUid) -> Result<Traffic, NetError> {

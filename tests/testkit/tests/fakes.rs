@@ -50,6 +50,7 @@ async fn the_fake_network_keeps_the_contract() {
     let net = FakeNet::new(6);
     contract::addresses_are_given_once_and_reused_last(&net, 6).await;
     contract::detaching_is_idempotent(&net).await;
+    contract::a_wanted_address_is_given(&net).await;
     contract::adopting_keeps_live_pods(&net).await;
 }
 

@@ -135,7 +135,7 @@ fn try_network() -> Result<String, Box<dyn Error + Send + Sync>> {
     runtime.block_on(async {
         let net = RoutedNet::open(NetConfig { ready: 0, ..NetConfig::default() }).await?;
         let pod = PodUid::new("00000000-0000-4000-8000-000000000000");
-        let attached = net.attach(&pod).await?;
+        let attached = net.attach(&pod, None).await?;
         let address = attached.lease.address().map(|address| address.to_string()).unwrap_or_default();
         net.detach(&pod).await?;
         net.close().await?;

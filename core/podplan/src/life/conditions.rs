@@ -1,7 +1,7 @@
 //! A Pod's conditions. Those of others, such as readiness gates, are kept as they are.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::setup::Vm;
@@ -17,6 +17,12 @@ const ALL_RESTARTING: &str = "AllContainersRestarting";
 
 /// Conditions that the kubelet answers for.
 const OWN: [&str; 6] = [READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, ALL_RESTARTING];
+
+/// The conditions of a status that others answer for, such as readiness gates.
+pub fn foreign_conditions(status: &PodStatus) -> Vec<PodCondition> {
+    let all = status.conditions.iter().flatten();
+    all.filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect()
+}
 
 /// What a condition says, without its times.
 struct Verdict {
@@ -47,9 +53,7 @@ impl PodLife {
         phase: &str,
         now: Timestamp,
     ) -> Vec<PodCondition> {
-        let written = self.pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let foreign: Vec<PodCondition> =
-            written.filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect();
+        let foreign = self.pod.status.as_ref().map(foreign_conditions).unwrap_or_default();
         let containers_ready = containers_ready(containers, phase);
         let ready = if containers_ready.is_true {
             self.readiness_gates(&foreign)

@@ -46,6 +46,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 
 pub use action::{Action, Handler, Hook, HttpRequest, Notice, ProbeKind, PullPolicy, Severity};
 pub use adopt::{Adopted, Observed, ObservedState};
+pub use conditions::foreign_conditions;
 pub use ending::Outcome;
 pub use event::{Event, Exit, ImageFacts, ProbeOutcome, Pulled, Sandbox, SandboxFailure, StartStage, Stop};
 pub use names::{ContainerId, ContainerName, Signal};

@@ -1,7 +1,7 @@
 //! Logs of a container.
 
 use monopod_host_proto::v1 as proto;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -10,27 +10,21 @@ use super::Answers;
 use super::convert::{self, status};
 use crate::error::HostError;
 use crate::host::Host;
-use crate::logs::{Options, Reader, follow};
-use crate::pod::PodHandle;
+use crate::logs::{Options, Progress, Reader, follow};
+use crate::pod::{Found, PodHandle};
 
 pub(super) async fn logs(host: &Host, request: proto::LogsRequest) -> Result<Answers<proto::LogsResponse>, Status> {
     let handle = host.pod(&convert::pod_name(request.pod.clone())?).map_err(status)?;
     let container = container(&handle, &request.container).map_err(status)?;
-    let shown = container.clone();
-    let unread = move |source| HostError::Log { container: shown.clone(), source };
-    let found = handle.shared.logs.find(&container, request.previous).map_err(|error| status(unread(error)))?;
-    let found = found.ok_or_else(|| status(no_log(&handle, &container, request.previous)))?;
     let options = Options {
         timestamps: request.timestamps,
         tail_lines: request.tail_lines,
         since: request.since,
         limit_bytes: request.limit_bytes,
+        stream: None,
     };
-    let (logs, attempt) = (found.logs, found.attempt);
-    let opening = tokio::task::spawn_blocking(move || Reader::open(logs, attempt, options));
-    let opened = opening.await.map_err(|error| Status::internal(error.to_string()))?;
-    let reader = opened.map_err(|error| status(unread(error)))?;
-    let progress = if request.follow { found.progress } else { None };
+    let (reader, progress) = open_log(&handle, &container, request.previous, options).await.map_err(status)?;
+    let progress = if request.follow { progress } else { None };
     let (to, from) = mpsc::channel(4);
     tokio::spawn(async move {
         if let Err(error) = follow(reader, progress, to).await {
@@ -38,6 +32,21 @@ pub(super) async fn logs(host: &Host, request: proto::LogsRequest) -> Result<Ans
         }
     });
     Ok(Box::pin(ReceiverStream::new(from).map(|data| Ok(proto::LogsResponse { data }))))
+}
+
+/// Opens the log of a container's last instance, or of the one before; and how far it is written, while it grows.
+pub(crate) async fn open_log(
+    handle: &PodHandle,
+    container: &str,
+    previous: bool,
+    options: Options,
+) -> Result<(Reader, Option<watch::Receiver<Progress>>), HostError> {
+    let unread = |source| HostError::Log { container: container.to_owned(), source };
+    let found = handle.shared.logs.find(container, previous).map_err(unread)?;
+    let Found { logs, attempt, progress } = found.ok_or_else(|| no_log(handle, container, previous))?;
+    let opening = tokio::task::spawn_blocking(move || Reader::open(logs, attempt, options));
+    let opened = opening.await.map_err(std::io::Error::other).and_then(|opened| opened);
+    Ok((opened.map_err(unread)?, progress))
 }
 
 fn no_log(handle: &PodHandle, container: &str, previous: bool) -> HostError {
@@ -64,7 +73,7 @@ fn waiting(handle: &PodHandle, container: &str) -> String {
 }
 
 /// The container that is meant: the only one or the default one where none is named.
-pub(super) fn container(handle: &PodHandle, wanted: &str) -> Result<String, HostError> {
+pub(crate) fn container(handle: &PodHandle, wanted: &str) -> Result<String, HostError> {
     let name = &handle.shared.name;
     let pod = handle.shared.news.pod().ok_or_else(|| HostError::NotFound(name.clone()))?;
     let spec = pod.spec.as_ref().ok_or_else(|| HostError::NotFound(name.clone()))?;

@@ -25,6 +25,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::host::Host;
 
+pub(crate) use logs::{container, open_log};
+pub(crate) use streams::running;
+
 /// What a streaming call gives.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -186,7 +186,8 @@ pub(super) async fn apply(
     let objects = Objects::parse(request.objects_json.iter().map(Vec::as_slice));
     let objects = objects.map_err(|error| status(error.into()))?;
     for pod in &request.pods_json {
-        host.change(pod).await.map_err(status)?;
+        let pod = crate::admission::read(pod).map_err(|error| status(error.into()))?;
+        host.change(&pod).await.map_err(status)?;
     }
     Ok(proto::ApplyObjectsResponse { pods: host.apply(objects).await })
 }

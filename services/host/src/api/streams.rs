@@ -1,5 +1,7 @@
 //! Exec, attach and port-forward: two directions each, carried between the caller and the guest agent.
 
+use std::sync::Arc;
+
 use monopod_agent_client::{AgentError, Process, ProcessEvent, ProcessInput, ProcessOutput};
 use monopod_agent_proto::v1 as agent;
 use monopod_host_proto::MAX_CHUNK;
@@ -230,7 +232,7 @@ pub(super) async fn port_forward(
 }
 
 /// The microVM and the running instance of a container.
-fn running(handle: &PodHandle, wanted: &str) -> Result<(std::sync::Arc<Sandbox>, String), HostError> {
+pub(crate) fn running(handle: &PodHandle, wanted: &str) -> Result<(Arc<Sandbox>, String), HostError> {
     let name = container(handle, wanted)?;
     let pod = &handle.shared.name;
     let sandbox = handle.shared.sandbox().ok_or_else(|| HostError::NotRunning(pod.clone()))?;

@@ -20,8 +20,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub(crate) use entry::Entry;
-pub(crate) use entry::Stream;
+pub(crate) use entry::{Entry, Stream, nanoseconds};
 pub(crate) use follow::{Progress, follow};
 pub(crate) use reader::{Options, Reader};
 pub(crate) use writer::{Limits, Writer};

@@ -20,6 +20,8 @@ pub(crate) struct Options {
     pub(crate) since: u64,
     /// No more bytes than these.
     pub(crate) limit_bytes: Option<u64>,
+    /// Only what was written there.
+    pub(crate) stream: Option<Stream>,
 }
 
 /// A place in the log of one attempt.
@@ -113,7 +115,8 @@ impl Reader {
 
     fn show(&mut self, line: &[u8], chunk: &mut Vec<u8>) {
         let Some(entry) = Entry::parse(line.strip_suffix(b"\n").unwrap_or(line)) else { return };
-        if entry.time < self.options.since {
+        let is_wanted = self.options.stream.is_none_or(|stream| stream == entry.stream);
+        if entry.time < self.options.since || !is_wanted {
             return;
         }
         let in_line = match entry.stream {

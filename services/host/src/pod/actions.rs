@@ -52,8 +52,8 @@ impl PodTask {
                 let run = HookRun { id, container, hook, handler, timeout };
                 self.with_sandbox(move |work, sandbox| async move { probing::hook(&work, &sandbox, run).await });
             }
-            Action::RunProbe { id, container: _, kind, handler, timeout } => {
-                let probe = Probe { id, kind, handler, timeout };
+            Action::RunProbe { id, container, kind, handler, timeout } => {
+                let probe = Probe { id, container, kind, handler, timeout };
                 self.with_sandbox(move |work, sandbox| async move { probing::probe(&work, &sandbox, probe).await });
             }
             Action::RemoveContainer { id, container, attempt } => {
@@ -111,8 +111,8 @@ async fn start_vm(work: &Work) {
         Ok(sandbox) => {
             let addresses = sandbox.facts.addresses.clone();
             work.note(Note::Sandbox(Arc::new(sandbox))).await;
-            // The node is the microVM, so both have the same addresses.
-            let ready = Ready { pod_ips: addresses.clone(), host_ips: addresses };
+            let host_ips = work.machine.settings.host_addresses(&addresses);
+            let ready = Ready { pod_ips: addresses, host_ips };
             work.tell(Event::SandboxReady(ready)).await;
         }
         Err(error) => {

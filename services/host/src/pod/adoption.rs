@@ -87,9 +87,10 @@ impl Recovered {
         }
         let adopted = Adopted {
             status: state.status.clone(),
-            sandbox: sandbox
-                .as_ref()
-                .map(|_| life::Sandbox { pod_ips: state.addresses.clone(), host_ips: state.addresses.clone() }),
+            sandbox: sandbox.as_ref().map(|_| life::Sandbox {
+                pod_ips: state.addresses.clone(),
+                host_ips: machine.settings.host_addresses(&state.addresses),
+            }),
             containers: containers.iter().flatten().filter_map(|(_, seen)| observed(&state, seen)).collect(),
         };
         let settings = machine.settings.life.clone();

@@ -36,9 +36,10 @@ use monopod_podplan::life::ContainerId;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use adoption::Recovered;
-pub(crate) use log_book::LogBook;
+pub(crate) use log_book::{Found, LogBook};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use task::{Beginning, PodTask};
+pub(crate) use work::chain;
 
 use crate::identity::PodName;
 use crate::journal::{SizeRecord, StageRecord};
@@ -66,12 +67,17 @@ pub(crate) struct PodShared {
     begun: Instant,
 }
 
-/// What can be talked to at present.
+/// How often probes have answered what: by container, kind and result.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProbeCounts(pub(crate) BTreeMap<(String, &'static str, &'static str), u64>);
+
+/// What changes of a Pod, and others read.
 #[derive(Debug, Default)]
 struct Reachable {
     sandbox: Option<Arc<Sandbox>>,
     /// The instance of each container that runs.
     running: BTreeMap<String, ContainerId>,
+    probes: ProbeCounts,
 }
 
 /// What the task is asked from outside.
@@ -103,6 +109,17 @@ impl PodShared {
     /// The running instance of a container.
     pub(crate) fn running(&self, container: &str) -> Option<ContainerId> {
         self.lock().running.get(container).cloned()
+    }
+
+    /// How often probes have answered what.
+    pub(crate) fn probe_counts(&self) -> ProbeCounts {
+        self.lock().probes.clone()
+    }
+
+    fn count_probe(&self, container: &str, kind: &'static str, result: &'static str) {
+        let mut state = self.lock();
+        let count = state.probes.0.entry((container.to_owned(), kind, result)).or_default();
+        *count = count.saturating_add(1);
     }
 
     fn set_sandbox(&self, sandbox: Option<Arc<Sandbox>>) {

@@ -14,6 +14,7 @@ use crate::probes::{MAX_ANSWER, go_duration};
 #[derive(Debug)]
 pub(super) struct Probe {
     pub(super) id: ContainerId,
+    pub(super) container: ContainerName,
     pub(super) kind: ProbeKind,
     pub(super) handler: Handler,
     pub(super) timeout: Duration,
@@ -41,7 +42,7 @@ const SLACK: Duration = Duration::from_secs(5);
 
 /// Probes, and answers the machine.
 pub(super) async fn probe(work: &Work, sandbox: &Sandbox, probe: Probe) {
-    let Probe { id, kind, handler, timeout } = probe;
+    let Probe { id, container, kind, handler, timeout } = probe;
     let prober = &work.machine.prober;
     let outcome = match handler {
         Handler::Exec { command } => exec_probe(sandbox, &id, command, timeout).await,
@@ -51,6 +52,12 @@ pub(super) async fn probe(work: &Work, sandbox: &Sandbox, probe: Probe) {
         // No question.
         Handler::Sleep { .. } => return,
     };
+    let result = match &outcome {
+        ProbeOutcome::Success | ProbeOutcome::Warning(_) => "successful",
+        ProbeOutcome::Failure(_) => "failed",
+        ProbeOutcome::Error(_) => "unknown",
+    };
+    work.shared.count_probe(container.as_str(), kind.as_str(), result);
     work.tell(Event::ProbeResult { id, kind, outcome }).await;
 }
 

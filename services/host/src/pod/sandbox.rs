@@ -114,7 +114,7 @@ pub(super) async fn start(work: &Work, images: &[Image]) -> Result<Sandbox, Star
 
 async fn try_start(work: &Work, images: &[Image]) -> Result<Sandbox, StartError> {
     let (uid, begun) = (work.uid(), Instant::now());
-    let network = work.machine.net.attach(&uid);
+    let network = work.machine.net.attach(&uid, work.address);
     let scratch = work.machine.disks.create(&uid, work.shape.scratch, work.machine.disk_owner);
     let (attachment, scratch) = tokio::join!(network, scratch);
     let (attachment, scratch) = (attachment?, scratch?);

@@ -137,6 +137,7 @@ impl PodTask {
             pod: Arc::new(record.pod.clone()),
             objects: Arc::new(objects),
             shape: shape(record.size),
+            address: record.address,
             notes: tell,
             shared,
             machine,
@@ -282,8 +283,10 @@ impl PodTask {
     }
 
     fn change(&mut self, mut pod: Pod) {
-        // How it fares is for us to say.
-        pod.status.clone_from(&self.record.pod.status);
+        // How it fares is for us to say, but for what others of a cluster say of it, such as readiness gates.
+        if self.record.address.is_none() {
+            pod.status.clone_from(&self.record.pod.status);
+        }
         pod.metadata.deletion_timestamp = None;
         pod.metadata.deletion_grace_period_seconds = None;
         if pod == self.record.pod {

@@ -1,6 +1,6 @@
 //! What a job of a Pod works with.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -22,6 +22,8 @@ pub(super) struct Work {
     pub(super) pod: Arc<Pod>,
     pub(super) objects: Arc<Objects>,
     pub(super) shape: MachineShape,
+    /// The address that was decided for the Pod, where one was.
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) notes: mpsc::Sender<Note>,
 }
 
@@ -39,17 +41,23 @@ impl Work {
         PodUid::new(self.shared.uid.clone())
     }
 
-    /// Plans something with these addresses of the Pod. The node is the microVM, so it has them, too.
+    /// Plans something with these addresses of the Pod.
     pub(super) fn with_context<T>(&self, addresses: &[IpAddr], plan: impl FnOnce(&PodContext<'_>) -> T) -> T {
         let settings = &self.machine.settings;
         let sources: Sources<'_> = self.objects.sources();
         let facts = RuntimeFacts {
             pod_ips: addresses.to_vec(),
-            host_ips: addresses.to_vec(),
-            node_name: settings.node_name.clone(),
+            host_ips: settings.host_addresses(addresses),
+            node_name: self.node_name().to_owned(),
             machine: self.shape,
         };
         plan(&PodContext { pod: &self.pod, sources: &sources, facts: &facts, settings: &settings.plan })
+    }
+
+    /// The node that the Pod was bound to; outside a cluster the machine's own name.
+    fn node_name(&self) -> &str {
+        let bound = self.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        bound.unwrap_or(&self.machine.settings.node_name)
     }
 
     /// The microVM, which every action but the first ones can count on.
@@ -59,7 +67,7 @@ impl Work {
 }
 
 /// An error with all that caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let mut text = error.to_string();
     for cause in causes {

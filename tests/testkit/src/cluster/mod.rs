@@ -13,6 +13,7 @@ mod access;
 mod image_server;
 mod inside;
 mod keys;
+mod monopod;
 mod nodes;
 mod parts;
 mod process;
@@ -36,6 +37,7 @@ use crate::netns::Namespace;
 
 pub use image_server::ImageServer;
 use inside::{Inside, bound};
+pub use monopod::{Capacity, HostMachine};
 pub use nodes::{Machine, PlainNodes};
 pub use parts::{API_ADDRESS, API_PORT, API_SERVICE, CLUSTER_DOMAIN, DNS_SERVICE, Part, SERVICE_RANGE};
 use parts::{KUBELET_CLIENT, Keys, arguments};

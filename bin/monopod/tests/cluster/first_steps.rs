@@ -1,0 +1,60 @@
+//! A profile, a Deployment, and what kubectl shows of it.
+
+use anyhow::{Result, ensure};
+
+use crate::stage::{PATIENCE, on_stage};
+
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      schedulerName: fargate-scheduler
+      containers:
+        - name: web
+          image: monopod.local/agnhost:2.66.1
+          args: [netexec, --http-port=8080]
+          readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+"#;
+
+#[tokio::test]
+async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> Result<()> {
+    on_stage(1, async |stage| {
+        stage.apply(WEB).await?;
+        stage.kubectl(&["rollout", "status", "-n", "shop", "deployment/web", PATIENCE]).await?;
+        let nodes = stage.kubectl(&["get", "nodes", "-o", "wide"]).await?;
+        ensure!(nodes.matches("fargate-ip-10-70-0-").count() == 2 && nodes.matches(" Ready ").count() == 2, "{nodes}");
+        let pods = stage.get(&["pods", "-n", "shop"]).await?;
+        let name = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+        let logs = stage.kubectl(&["logs", "-n", "shop", name]).await?;
+        ensure!(logs.contains("Started HTTP server on port 8080"), "{logs}");
+        let said = stage
+            .kubectl(&[
+                "exec",
+                "-n",
+                "shop",
+                name,
+                "--",
+                "sh",
+                "-c",
+                "echo $KUBERNETES_SERVICE_HOST; ls /var/run/secrets/kubernetes.io/serviceaccount",
+            ])
+            .await?;
+        ensure!(said.starts_with("10.96.0.1\n") && said.contains("token") && said.contains("ca.crt"), "{said}");
+        let events = stage.kubectl(&["events", "-n", "shop", "--for", &format!("pod/{name}")]).await?;
+        for reason in ["Scheduled", "Pulling", "Pulled", "Created", "Started"] {
+            ensure!(events.contains(reason), "{reason}: {events}");
+        }
+        stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
+        stage
+            .wait_printed("no Pod and no Node is left", &["get", "pods,nodes", "-A", "-o", "name"], str::is_empty)
+            .await;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,115 @@
+//! A cluster with Monopod on it, for a test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use monopod_testkit::cluster::{Capacity, Cluster, HostMachine, ImageServer, Options, Process, with_cluster};
+use monopod_testkit::wait::wait_for;
+use serde_json::Value;
+
+/// How long anything here may take; generous, for slow machines without KVM.
+pub(crate) const PATIENCE: &str = "--timeout=180s";
+
+/// The program under test.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_monopod"))
+}
+
+/// What `deploy` has.
+fn deploy() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
+}
+
+/// A cluster with a controller and hosts. Hosts go before what they run on.
+pub(crate) struct Stage<'a> {
+    pub(crate) hosts: Vec<HostMachine>,
+    _controller: Process,
+    _images: ImageServer,
+    pub(crate) cluster: &'a mut Cluster,
+}
+
+/// Two subnets in two zones, and a profile that takes the namespaces `shop` and `kube-system`.
+pub(crate) const OBJECTS: &str = r#"
+apiVersion: monopod.dev/v1
+kind: Subnet
+metadata: {name: private-a}
+spec: {cidr: 10.70.0.0/24, zone: zone-a, private: true}
+---
+apiVersion: monopod.dev/v1
+kind: Subnet
+metadata: {name: private-b}
+spec: {cidr: 10.71.0.0/24, zone: zone-b, private: true}
+---
+apiVersion: monopod.dev/v1
+kind: FargateProfile
+metadata: {name: shop}
+spec: {selectors: [{namespace: shop}, {namespace: kube-system}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+"#;
+
+/// Runs a test on a cluster with so many hosts, in zones in turn. What all parts said last is told when it fails.
+pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -> Result<()>) -> Result<()> {
+    with_cluster(Options::default(), async |cluster| {
+        cluster.install_monopod(deploy()).await?;
+        let images = cluster.serve_images().await?;
+        let controller = cluster.start_controller(program(), "one")?;
+        cluster.kubectl_with(&["apply", "-f", "-"], OBJECTS).await?;
+        let mut machines = Vec::new();
+        for number in 0..hosts {
+            let zone = if number % 2 == 0 { "zone-a" } else { "zone-b" };
+            let host = cluster.start_host(program(), number + 2, zone, &images, Capacity::default())?;
+            machines.push(host);
+        }
+        let mut stage = Stage { hosts: machines, _controller: controller, _images: images, cluster };
+        stage.wait_hosts().await?;
+        test(&mut stage).await
+    })
+    .await
+}
+
+impl Stage<'_> {
+    /// Waits until all hosts have addresses and are ready.
+    async fn wait_hosts(&mut self) -> Result<()> {
+        let names: Vec<String> = self.hosts.iter().map(|host| format!("host/{}", host.name())).collect();
+        for name in &names {
+            let created = ["wait", name, "--for=create", PATIENCE];
+            self.kubectl(&created).await.context("hosts register")?;
+            self.kubectl(&["wait", name, "--for=condition=Ready", PATIENCE]).await.context("hosts are ready")?;
+            self.kubectl(&["wait", name, "--for=jsonpath={.status.addressBlocks}", PATIENCE]).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs kubectl, which must succeed; what it printed.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.kubectl(arguments).await
+    }
+
+    /// Applies a manifest.
+    pub(crate) async fn apply(&self, manifest: &str) -> Result<String> {
+        self.cluster.kubectl_with(&["apply", "-f", "-"], manifest).await
+    }
+
+    /// An object as JSON.
+    pub(crate) async fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[&["get", "-o", "json"][..], arguments].concat()).await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Waits until kubectl prints what is wanted.
+    pub(crate) async fn wait_printed(&self, what: &str, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        wait_for(what, async || match self.kubectl(arguments).await {
+            Ok(text) if wanted(&text) => Ok(text),
+            other => {
+                // Each look starts a program.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Err(format!("{other:?}"))
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,128 @@
+//! The three writes of a placement, and what there is to do when one of them fails.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Binding, Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt as _};
+use monopod_api::MicrovmPod;
+use monopod_policy::placement::CommonLabels;
+use monopod_policy::record::{self, Record};
+use monopod_policy::sizing::Size;
+
+use super::world::{Orphan, Unbound};
+
+/// Between attempts at a Binding that must be made up for, since the Node is there.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What has become of a placement.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// The Pod is bound.
+    Bound,
+    /// The Pod is gone, or was bound by somebody else: its place is free.
+    PodGone,
+    /// Another Pod's Node has the address.
+    AddressTaken,
+    /// The API server did not take the first or second write; nothing is decided.
+    Failed(kube::Error),
+}
+
+/// Writes a placement.
+pub(super) async fn place(client: &Client, record: &Record, size: &Size, common: &CommonLabels) -> Written {
+    let pods = Api::<Pod>::namespaced(client.clone(), &record.namespace);
+    let patch = Patch::Merge(record.pod_patch(size));
+    match pods.patch_metadata(&record.pod, &PatchParams::default(), &patch).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Written::PodGone,
+        Err(error) => return Written::Failed(error),
+    }
+    let nodes = Api::<Node>::all(client.clone());
+    match nodes.create(&PostParams::default(), &record.node(common)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => match is_ours(&nodes, record).await {
+            Ok(true) => {}
+            Ok(false) => return Written::AddressTaken,
+            Err(error) => return Written::Failed(error),
+        },
+        Err(error) => return Written::Failed(error),
+    }
+    let unbound = Unbound {
+        namespace: record.namespace.clone(),
+        pod: record.pod.clone(),
+        uid: record.uid.clone(),
+        node: record.node.as_str().to_owned(),
+    };
+    bind_with(client, &unbound, &record.binding()).await
+}
+
+/// Whether the Node that has our name is this Pod's: an answer of the API server may have been lost.
+async fn is_ours(nodes: &Api<Node>, record: &Record) -> Result<bool, kube::Error> {
+    let node = nodes.get_opt(record.node.as_str()).await?;
+    Ok(node.is_some_and(|node| record::read(&node).is_ok_and(|taken| taken.pod.uid == record.uid.as_str())))
+}
+
+/// Binds a Pod to the Node that was made for it.
+pub(super) async fn bind(client: &Client, unbound: &Unbound) -> Written {
+    bind_with(client, unbound, &record::binding(&unbound.namespace, &unbound.pod, &unbound.uid, &unbound.node)).await
+}
+
+/// Tries until it is known what has become of the Pod: with the Node its place is decided.
+async fn bind_with(client: &Client, unbound: &Unbound, binding: &Binding) -> Written {
+    let (pods, params) = (Api::<Pod>::namespaced(client.clone(), &unbound.namespace), PostParams::default());
+    loop {
+        let bound = pods.create_subresource::<Binding, serde_json::Value>("binding", &unbound.pod, &params, binding);
+        match bound.await {
+            Ok(_) => return Written::Bound,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                match pods.get_opt(&unbound.pod).await {
+                    Ok(pod) if is_bound_here(pod.as_ref(), unbound) => return Written::Bound,
+                    Ok(_) => return Written::PodGone,
+                    Err(error) => wait(unbound, &error).await,
+                }
+            }
+            Err(error) => wait(unbound, &error).await,
+        }
+    }
+}
+
+async fn wait(unbound: &Unbound, error: &kube::Error) {
+    let (pod, node) = (&unbound.pod, &unbound.node);
+    tracing::warn!(
+        namespace = unbound.namespace,
+        pod,
+        node,
+        error = error as &dyn std::error::Error,
+        "a pod is not bound yet"
+    );
+    tokio::time::sleep(PAUSE).await;
+}
+
+fn is_bound_here(pod: Option<&Pod>, unbound: &Unbound) -> bool {
+    pod.is_some_and(|pod| {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        pod.uid().as_deref() == Some(unbound.uid.as_str()) && node == Some(unbound.node.as_str())
+    })
+}
+
+/// Removes the Node of a Pod that is gone. A Pod that is still there, which no cache may hide, keeps it.
+pub(super) async fn remove_orphan(client: &Client, orphan: &Orphan, host_is_gone: bool) -> Result<(), kube::Error> {
+    if !host_is_gone && is_there(client, &orphan.pod).await? {
+        return Ok(());
+    }
+    let nodes = Api::<Node>::all(client.clone());
+    let Some(node) = nodes.get_opt(&orphan.node).await? else { return Ok(()) };
+    if record::read(&node).is_ok_and(|taken| taken.pod != orphan.pod) {
+        return Ok(());
+    }
+    let preconditions = Some(Preconditions { uid: node.uid(), resource_version: None });
+    match nodes.delete(&orphan.node, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+async fn is_there(client: &Client, pod: &MicrovmPod) -> Result<bool, kube::Error> {
+    let found = Api::<Pod>::namespaced(client.clone(), &pod.namespace).get_metadata_opt(&pod.name).await?;
+    Ok(found.is_some_and(|found| found.uid().as_deref() == Some(&*pod.uid)))
+}

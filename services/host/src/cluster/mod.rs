@@ -1,0 +1,186 @@
+//! The link to a cluster: with it, the daemon is the kubelet of every Pod that the scheduler has sent to this machine.
+//!
+//! ```text
+//!            ┌ registration: the Host object, its Lease, address blocks
+//!  Cluster ──┤ certificates: who we are for each node, and for whoever connects to one
+//!            ├ peers: routes to the Pods of other hosts
+//!            └ pods: the watch ──▶ pod: one task per Pod ──▶ Host (runs it)
+//!                                    │ sources  ConfigMaps, Secrets, claims, tokens; kept up to date
+//!                                    │ node     the Node's status and Lease, the port of its kubelet
+//!                                    └ status, events: what the cluster learns of the Pod
+//! ```
+//! What concerns a node is asked and said as that node, so that Kubernetes itself limits what a stolen machine may read
+//! (Node authorizer, NodeRestriction). As the host we only see our Host, the Pods that carry its name, and Services.
+//! When the API server is away, Pods go on; what is to be said is said when it is back.
+
+mod certificates;
+mod connection;
+mod error;
+mod events;
+mod node;
+mod peers;
+mod pod;
+mod pods;
+mod registration;
+mod sources;
+mod status;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::ListParams;
+use kube::runtime::reflector::Store;
+use kube::{Api, Client};
+use monopod_api::{Accelerator, HostResources, Subnet};
+use monopod_kubelet_http::Auth;
+use monopod_podplan::plan::ClusterDns;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+
+use certificates::Certificates;
+pub use connection::Connection;
+pub use error::ClusterError;
+
+/// The Service of the cluster's name servers: every distribution calls it so.
+const DNS_SERVICE: (&str, &str) = ("kube-system", "kube-dns");
+
+/// What the daemon is told of its place in a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// Name of its Host object.
+    pub host_name: String,
+    /// The failure domain, for a Host object that is made.
+    pub zone: String,
+    /// What names of nodes end in, where the Subnet says nothing: see [`monopod_policy::record::default_domain`].
+    pub region: String,
+    /// The address of this machine by which the API server reaches the ports of its nodes.
+    pub address: IpAddr,
+    /// Where certificates are kept.
+    pub folder: PathBuf,
+    /// Addresses of the cluster's name servers; found by their Service when empty.
+    pub dns: Vec<IpAddr>,
+    /// The domain of the cluster's Services.
+    pub domain: String,
+    /// How many certificates of nodes are made before their Pods come.
+    pub certificates_ahead: usize,
+    /// What the machine has.
+    pub facts: HostFacts,
+}
+
+/// What a machine says about itself.
+#[derive(Clone, Debug)]
+pub struct HostFacts {
+    /// What it has for microVMs.
+    pub capacity: HostResources,
+    /// What runs its guests.
+    pub accelerator: Option<Accelerator>,
+    /// The kernel of new guests.
+    pub guest_kernel: String,
+}
+
+/// A machine that is a Host of a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    link: Arc<Link>,
+    blocks: Vec<Ipv4Net>,
+}
+
+/// What all Pods share.
+struct Link {
+    settings: ClusterSettings,
+    /// As the host.
+    client: Client,
+    certificates: Certificates,
+    services: Store<Service>,
+    auth: Arc<Auth>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Registers the machine, and waits until it has addresses to give.
+    ///
+    /// # Errors
+    /// When the API server refuses us; one that does not answer is waited for.
+    pub async fn join(connection: Connection, settings: ClusterSettings) -> Result<Self, ClusterError> {
+        let client = connection.client()?;
+        let blocks = registration::register(&client, &settings).await?;
+        tokio::spawn(registration::keep(client.clone(), settings.clone()));
+        let services = sources::all_services(client.clone());
+        let certificates = Certificates::open(connection, client.clone(), &settings)?;
+        let auth = Arc::new(Auth::new(client.clone()));
+        let link = Arc::new(Link { settings, client, certificates, services, auth });
+        Ok(Self { link, blocks: blocks.iter().map(|block| block.range).collect() })
+    }
+
+    /// Ranges of the addresses that this machine gives to Pods.
+    pub fn blocks(&self) -> &[Ipv4Net] {
+        &self.blocks
+    }
+
+    /// The address of this machine, which is that of its nodes.
+    pub fn address(&self) -> IpAddr {
+        self.link.settings.address
+    }
+
+    /// Ranges of all Pods of the cluster, which see each other's own addresses.
+    ///
+    /// # Errors
+    /// When the Subnets cannot be read.
+    pub async fn pod_ranges(&self) -> Result<Vec<Ipv4Net>, ClusterError> {
+        let subnets = Api::<Subnet>::all(self.link.client.clone());
+        let subnets = subnets.list(&ListParams::default()).await.map_err(ClusterError::asking("list Subnets"))?;
+        Ok(subnets.items.iter().filter_map(|subnet| subnet.spec.cidr.parse().ok()).collect())
+    }
+
+    /// Name resolution of Pods that use the cluster's.
+    pub async fn dns(&self) -> Option<ClusterDns> {
+        let settings = &self.link.settings;
+        let servers = if settings.dns.is_empty() { self.dns_service().await } else { settings.dns.clone() };
+        (!servers.is_empty()).then(|| ClusterDns { servers, domain: settings.domain.clone() })
+    }
+
+    async fn dns_service(&self) -> Vec<IpAddr> {
+        let (namespace, name) = DNS_SERVICE;
+        let service = Api::<Service>::namespaced(self.link.client.clone(), namespace).get_opt(name).await;
+        match service {
+            Ok(service) => {
+                let addresses = service.and_then(|service| service.spec?.cluster_ips).unwrap_or_default();
+                addresses.iter().filter_map(|address| address.parse::<Ipv4Addr>().ok()).map(IpAddr::from).collect()
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "the Service {namespace}/{name} cannot be read; Pods resolve names as this machine does"
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// Is the kubelet of this machine's Pods until told to stop. Pods go on then.
+    ///
+    /// # Errors
+    /// When the address blocks have changed, for which the daemon must start anew.
+    pub async fn serve(self, host: Arc<Host>, stop: CancellationToken) -> Result<(), ClusterError> {
+        let names = registration::node_names(&self.link.client, &self.link.settings).await?;
+        let ahead = tokio::spawn(certificates::make_ahead(Arc::clone(&self.link), names));
+        let ended = tokio::select! {
+            () = pods::watch(Arc::clone(&self.link), Arc::clone(&host)) => Ok(()),
+            () = peers::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
+            changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.blocks) => Err(changed),
+            () = stop.cancelled() => Ok(()),
+        };
+        ahead.abort();
+        ended
+    }
+}

@@ -1,0 +1,432 @@
+//! One Pod of the cluster: it is started, kept, told of and ended as the API server says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client};
+use monopod_podplan::life::foreign_conditions;
+use monopod_podplan::plan::MachineShape;
+use monopod_policy::record;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::events;
+use super::sources::{Sources, patiently};
+use super::status::{is_urgent, patch};
+use super::{ClusterError, Link, node};
+use crate::admission::Placed;
+use crate::error::HostError;
+use crate::host::Host;
+use crate::identity::PodName;
+use crate::news::{Item, SeenEvent, TimedItem, warning};
+use crate::objects::Objects;
+use crate::pod::PodHandle;
+
+/// Between attempts at what failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a status that nobody waits for may wait for the next.
+const NOT_URGENT: Duration = Duration::from_secs(1);
+/// Why a Pod fails that the scheduler should not have sent.
+const UNSUPPORTED: &str = "UnsupportedPodSpec";
+/// Changes of objects that may wait.
+const CHANGES: usize = 8;
+
+/// What the API server says of a Pod.
+#[derive(Clone, Debug)]
+pub(super) enum Seen {
+    /// It is there.
+    Is(Arc<Pod>),
+    /// It was removed; this is what it was last.
+    Gone(Arc<Pod>),
+}
+
+impl Seen {
+    pub(super) fn pod(&self) -> &Arc<Pod> {
+        match self {
+            Self::Is(pod) | Self::Gone(pod) => pod,
+        }
+    }
+}
+
+/// Why a Pod is not served at the moment.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("node {node} is not the record of this Pod's place: {problem}")]
+    Place { node: String, problem: String },
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// The kubelet of one Pod.
+struct Kubelet {
+    link: Arc<Link>,
+    host: Arc<Host>,
+    name: PodName,
+    uid: String,
+    node: String,
+    /// As the node.
+    client: Client,
+    events: mpsc::Sender<SeenEvent>,
+}
+
+/// What the API server knows, and is to know.
+struct Telling {
+    /// The newest version of the Pod that we know.
+    version: u64,
+    said: PodStatus,
+    wanted: Option<PodStatus>,
+    due: Option<Instant>,
+}
+
+/// Serves a Pod until the cluster has it no more.
+pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Receiver<Seen>) {
+    let pod = Arc::clone(seen.borrow().pod());
+    let metadata = &pod.metadata;
+    let name = PodName {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    };
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let uid = metadata.uid.clone().unwrap_or_default();
+    loop {
+        let result = match link.certificates.client_of(&node).await {
+            Err(error) => Err(error.into()),
+            Ok(client) => {
+                let events = events::writer(client.clone(), Arc::clone(&pod), node.clone());
+                let (link, host) = (Arc::clone(&link), Arc::clone(&host));
+                let kubelet =
+                    Kubelet { link, host, name: name.clone(), uid: uid.clone(), node: node.clone(), client, events };
+                let mut beside = JoinSet::new();
+                beside.spawn(node::keep(
+                    Arc::clone(&kubelet.link),
+                    kubelet.client.clone(),
+                    Arc::clone(&pod),
+                    node.clone(),
+                    Arc::clone(&kubelet.host),
+                ));
+                kubelet.serve(&mut seen, &mut beside).await
+            }
+        };
+        match result {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!(pod = %name, uid, error = &error as &dyn std::error::Error, "the pod is not served yet");
+            }
+        }
+        if matches!(&*seen.borrow(), Seen::Gone(_)) {
+            break;
+        }
+        // Whatever comes first may make it work.
+        let _ = tokio::time::timeout(PAUSE, seen.changed()).await;
+    }
+    if held(&host, &name, &uid).is_some() {
+        let grace = grace(seen.borrow().pod());
+        end(&host, &name, grace).await;
+    }
+    link.certificates.forget(&node);
+}
+
+/// Ends a Pod and forgets it.
+pub(super) async fn end(host: &Host, name: &PodName, grace: Option<Duration>) {
+    let ended = async {
+        host.stop(name, grace).await?;
+        host.remove(name, true).await
+    };
+    if let Err(error) = ended.await {
+        tracing::error!(pod = %name, error = &error as &dyn std::error::Error, "a pod is left behind");
+    }
+}
+
+/// The Pod with this uid, if the daemon has it.
+fn held(host: &Host, name: &PodName, uid: &str) -> Option<PodHandle> {
+    host.pod(name).ok().filter(|handle| handle.shared.uid == uid)
+}
+
+/// What the API server gives the Pod to end in.
+fn grace(pod: &Pod) -> Option<Duration> {
+    let seconds = pod.metadata.deletion_grace_period_seconds?;
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+}
+
+fn is_deleted(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+impl Kubelet {
+    async fn serve(&self, seen: &mut watch::Receiver<Seen>, beside: &mut JoinSet<()>) -> Result<(), ServeError> {
+        let pod = Arc::clone(seen.borrow_and_update().pod());
+        let (handle, sources) = match held(&self.host, &self.name, &self.uid) {
+            Some(handle) => (handle, Sources::new(self.client.clone(), Arc::clone(&pod), self.name.clone())),
+            None if is_deleted(&pod) => return self.remove().await,
+            // It has ended here before, and we have forgotten it since.
+            None if has_ended(&pod) => return self.wait_deleted(seen).await,
+            None => match self.start(&pod).await {
+                Ok(started) => started,
+                Err(ServeError::Host(HostError::Admission(error))) => {
+                    self.refuse(&pod, &error.to_string()).await?;
+                    return self.wait_deleted(seen).await;
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let (tell, changes) = mpsc::channel(CHANGES);
+        beside.spawn(sources.follow(tell));
+        self.keep(&handle, pod, seen, changes).await
+    }
+
+    /// Makes sure that the place is this Pod's, reads what it refers to, and runs it.
+    async fn start(&self, pod: &Arc<Pod>) -> Result<(PodHandle, Sources), ServeError> {
+        let mut sources = Sources::new(self.client.clone(), Arc::clone(pod), self.name.clone());
+        let (place, objects) = tokio::join!(self.place(), sources.read(&self.link.services));
+        let (taken, objects) = (place?, objects?);
+        let std::net::IpAddr::V4(address) = taken.address else {
+            return Err(self.not_ours(format!("address {} is not IPv4", taken.address)));
+        };
+        let size = taken.size;
+        let machine = MachineShape { cpu: size.cpu, memory: size.memory, scratch: size.disk };
+        let placed = Placed { pod: Pod::clone(pod), objects, machine, address };
+        Ok((self.host.run_placed(placed).await?, sources))
+    }
+
+    async fn place(&self) -> Result<record::Taken, ServeError> {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let node = patiently(|| nodes.get(&self.node)).await;
+        let node = node.map_err(ClusterError::asking(format!("read Node {}", self.node)))?;
+        let taken = record::read(&node).map_err(|error| self.not_ours(error.to_string()))?;
+        if taken.pod.uid != self.uid {
+            return Err(self.not_ours(format!("it is of the Pod with uid {}", taken.pod.uid)));
+        }
+        if taken.booking.host.as_str() != self.link.settings.host_name {
+            return Err(self.not_ours(format!("it is on host {}", taken.booking.host.as_str())));
+        }
+        Ok(taken)
+    }
+
+    fn not_ours(&self, problem: String) -> ServeError {
+        ServeError::Place { node: self.node.clone(), problem }
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.name.namespace)
+    }
+
+    /// Fails a Pod that may not run.
+    async fn refuse(&self, pod: &Pod, why: &str) -> Result<(), ServeError> {
+        tracing::warn!(pod = %self.name, why, "the pod is refused");
+        let now = jiff::Timestamp::now();
+        let notice = warning(UNSUPPORTED, why);
+        // A full queue only loses a repetition of what the status says.
+        let _ = self.events.try_send(SeenEvent { notice, count: 1, first_seen: now, last_seen: now });
+        let mut status = pod.status.clone().unwrap_or_default();
+        status.phase = Some("Failed".to_owned());
+        status.reason = Some(UNSUPPORTED.to_owned());
+        status.message = Some(why.to_owned());
+        self.patch(&pod.status.clone().unwrap_or_default(), &status).await.map(drop)
+    }
+
+    async fn patch(&self, before: &PodStatus, status: &PodStatus) -> Result<Option<Pod>, ServeError> {
+        let Some(patch) = patch(&self.uid, before, status) else { return Ok(None) };
+        let pods = self.pods();
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let patched = patiently(|| pods.patch_status(&self.name.name, &params, &patch)).await;
+        let what = format!("write the status of Pod {}", self.name);
+        Ok(Some(patched.map_err(ClusterError::asking(what))?))
+    }
+
+    /// Waits until somebody wants it gone.
+    async fn wait_deleted(&self, seen: &mut watch::Receiver<Seen>) -> Result<(), ServeError> {
+        loop {
+            match &*seen.borrow_and_update() {
+                Seen::Gone(_) => return Ok(()),
+                Seen::Is(pod) if is_deleted(pod) => break,
+                Seen::Is(_) => {}
+            }
+            if seen.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+        self.remove().await
+    }
+
+    /// Removes the Pod from the API server: nothing of it runs any more.
+    async fn remove(&self) -> Result<(), ServeError> {
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match self.pods().delete(&self.name.name, &params).await {
+            Ok(_) => Ok(()),
+            // It is gone, or another has its name.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(ClusterError::asking(format!("delete Pod {}", self.name))(error).into()),
+        }
+    }
+
+    /// Carries news both ways until the Pod is gone.
+    async fn keep(
+        &self,
+        handle: &PodHandle,
+        pod: Arc<Pod>,
+        seen: &mut watch::Receiver<Seen>,
+        mut changes: mpsc::Receiver<Objects>,
+    ) -> Result<(), ServeError> {
+        let (told, mut news) = handle.shared.news.listen();
+        told.events.into_iter().for_each(|event| self.tell_event(event));
+        let mut telling = Telling::new(&pod);
+        let mut known = pod;
+        if let Some((_, pod)) = told.status {
+            telling.want(pod.status.clone().unwrap_or_default());
+        }
+        let mut asked = None;
+        self.obey(handle, &known, &mut asked);
+        loop {
+            let finished = handle.shared.news.finished().is_some();
+            if finished && is_deleted(&known) {
+                telling.want(last_status(handle));
+                self.say(&mut telling).await;
+                if telling.due.is_none() {
+                    self.remove().await?;
+                    self.forget(handle).await;
+                    return Ok(());
+                }
+            }
+            let due = telling.due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                item = news.recv() => self.take(handle, item, &mut telling),
+                Some(objects) = changes.recv() => handle.update(Arc::new(objects)).await,
+                changed = seen.changed() => {
+                    let now = seen.borrow_and_update().clone();
+                    match (changed, now) {
+                        (Ok(()), Seen::Is(pod)) => {
+                            telling.see(&pod);
+                            self.change(&known, &pod).await;
+                            known = pod;
+                            self.obey(handle, &known, &mut asked);
+                        }
+                        (Err(_), _) | (_, Seen::Gone(_)) => return Ok(()),
+                    }
+                }
+                () = tokio::time::sleep_until(due) => self.say(&mut telling).await,
+            }
+        }
+    }
+
+    fn take(&self, handle: &PodHandle, item: Result<TimedItem, broadcast::error::RecvError>, telling: &mut Telling) {
+        match item.map(|item| item.item) {
+            Ok(Item::Event(event)) => self.tell_event(event),
+            Ok(Item::Status(pod)) => telling.want(pod.status.clone().unwrap_or_default()),
+            // The end is looked for with every turn.
+            Ok(Item::Finished(_)) | Err(broadcast::error::RecvError::Lagged(_)) => telling.want(last_status(handle)),
+            Ok(Item::Admitted { .. } | Item::Stage(_) | Item::Pull(_) | Item::Published(_))
+            | Err(broadcast::error::RecvError::Closed) => {}
+        }
+    }
+
+    fn tell_event(&self, event: SeenEvent) {
+        if self.events.try_send(event).is_err() {
+            tracing::debug!(pod = %self.name, "too many events wait; one is dropped");
+        }
+    }
+
+    async fn say(&self, telling: &mut Telling) {
+        telling.due = None;
+        let Some(wanted) = telling.wanted.clone() else { return };
+        match self.patch(&telling.said, &wanted).await {
+            Ok(None) => telling.wanted = None,
+            Ok(Some(pod)) => {
+                telling.wanted = None;
+                telling.see(&pod);
+                telling.said = wanted;
+            }
+            Err(ServeError::Cluster(error)) if error.is_refusal() => {
+                // It is gone or another's by now; the watch will say so.
+                tracing::debug!(pod = %self.name, error = &error as &dyn std::error::Error, "a status was refused");
+                telling.wanted = None;
+            }
+            Err(error) => {
+                tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a status is not told yet");
+                telling.due = Some(Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    /// Ends the Pod when it was deleted, with the shortest grace that was asked for.
+    fn obey(&self, handle: &PodHandle, pod: &Pod, asked: &mut Option<Duration>) {
+        if !is_deleted(pod) || handle.shared.news.finished().is_some() {
+            return;
+        }
+        let grace = grace(pod).unwrap_or_default();
+        if asked.is_some_and(|asked| asked <= grace) {
+            return;
+        }
+        *asked = Some(grace);
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.stop(Some(grace)).await });
+    }
+
+    /// Brings what people have changed in the Pod.
+    async fn change(&self, before: &Pod, now: &Pod) {
+        let foreign = |pod: &Pod| pod.status.as_ref().map(foreign_conditions).unwrap_or_default();
+        let is_same = before.metadata.labels == now.metadata.labels
+            && before.metadata.annotations == now.metadata.annotations
+            && before.spec == now.spec
+            && foreign(before) == foreign(now);
+        if is_same || is_deleted(now) {
+            return;
+        }
+        let mut newer = now.clone();
+        newer.status = Some(PodStatus { conditions: Some(foreign(now)), ..PodStatus::default() });
+        if let Err(error) = self.host.change(&newer).await {
+            tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a change of the pod is not taken");
+            let instant = jiff::Timestamp::now();
+            let notice = warning("ChangeNotSupported", error.to_string());
+            self.tell_event(SeenEvent { notice, count: 1, first_seen: instant, last_seen: instant });
+        }
+    }
+
+    async fn forget(&self, handle: &PodHandle) {
+        if let Err(error) = self.host.remove(&handle.shared.name, true).await {
+            tracing::error!(pod = %self.name, error = &error as &dyn std::error::Error, "a pod is left behind");
+        }
+    }
+}
+
+fn last_status(handle: &PodHandle) -> PodStatus {
+    handle.shared.news.pod().and_then(|pod| pod.status.clone()).unwrap_or_default()
+}
+
+impl Telling {
+    fn new(pod: &Pod) -> Self {
+        Self { version: version(pod), said: pod.status.clone().unwrap_or_default(), wanted: None, due: None }
+    }
+
+    /// Takes what the API server says, unless it is older than what we know.
+    fn see(&mut self, pod: &Pod) {
+        if version(pod) >= self.version {
+            self.version = version(pod);
+            self.said = pod.status.clone().unwrap_or_default();
+        }
+    }
+
+    fn want(&mut self, status: PodStatus) {
+        let now = Instant::now();
+        let due = if is_urgent(&self.said, &status) { now } else { now + NOT_URGENT };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.wanted = Some(status);
+    }
+}

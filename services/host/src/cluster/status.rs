@@ -1,0 +1,115 @@
+//! What the cluster is told of a Pod's status: only what is new, and not more often than somebody needs.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use serde_json::{Map, Value, json};
+
+/// The patch that makes one status of another; `None` when they are equal.
+///
+/// It is a strategic merge patch. Lists whose items have a key are merged by it, so conditions of others stay; what is no
+/// longer there is named with null. With the uid, so that it cannot hit another Pod of the same name.
+pub(super) fn patch(uid: &str, before: &PodStatus, now: &PodStatus) -> Option<Value> {
+    let (before, now) = (to_map(before), to_map(now));
+    let mut changed = Map::new();
+    for (key, value) in &now {
+        if before.get(key) != Some(value) {
+            changed.insert(key.clone(), value.clone());
+        }
+    }
+    // The scheduler's fields are not ours to take away.
+    for key in before.keys().filter(|key| !now.contains_key(*key) && !FOREIGN.contains(&key.as_str())) {
+        changed.insert(key.clone(), Value::Null);
+    }
+    if changed.is_empty() { None } else { Some(json!({"metadata": {"uid": uid}, "status": changed})) }
+}
+
+/// Fields of a status that others write.
+const FOREIGN: [&str; 4] = ["nominatedNodeName", "qosClass", "resize", "resourceClaimStatuses"];
+
+/// Whether somebody waits for this: otherwise it may wait for what comes next.
+pub(super) fn is_urgent(before: &PodStatus, now: &PodStatus) -> bool {
+    let essence = |status: &PodStatus| {
+        let containers = |all: &Option<Vec<ContainerStatus>>| {
+            all.iter().flatten().map(|one| (one.restart_count, one.ready, complaint(one))).collect::<Vec<_>>()
+        };
+        (
+            status.phase.clone().filter(|phase| phase != "Pending"),
+            status.reason.clone(),
+            ready(status),
+            containers(&status.init_container_statuses),
+            containers(&status.container_statuses),
+            containers(&status.ephemeral_container_statuses),
+        )
+    };
+    let settled = |status: &PodStatus| status.container_statuses.as_ref().is_none_or(Vec::is_empty);
+    // Of a Pod that nothing was told of, the first news are those of its start.
+    if settled(before) && now.phase.as_deref() == Some("Pending") && !has_complaint(now) {
+        return false;
+    }
+    essence(before) != essence(now)
+}
+
+fn has_complaint(status: &PodStatus) -> bool {
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    all.into_iter().flatten().flatten().any(|one| complaint(one).is_some())
+}
+
+/// Why a container does not run, unless it is just about to.
+fn complaint(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if let Some(ended) = &state.terminated {
+        return Some(format!("{:?} {}", ended.reason, ended.exit_code));
+    }
+    let reason = state.waiting.as_ref()?.reason.clone()?;
+    (!matches!(reason.as_str(), "ContainerCreating" | "PodInitializing")).then_some(reason)
+}
+
+fn ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+fn to_map(status: &PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PodStatus;
+    use serde_json::{Value, json};
+
+    use super::{is_urgent, patch};
+
+    fn status(value: Value) -> PodStatus {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_new_is_said() {
+        let before = status(json!({"phase": "Pending", "reason": "Waiting", "qosClass": "Burstable"}));
+        let now = status(json!({"phase": "Running", "podIP": "10.0.0.1"}));
+        let said = patch("u", &before, &now).unwrap();
+        let expected = json!({"phase": "Running", "podIP": "10.0.0.1", "reason": null});
+        assert_eq!(said, json!({"metadata": {"uid": "u"}, "status": expected}));
+        assert_eq!(patch("u", &now, &now), None);
+    }
+
+    #[test]
+    fn a_start_is_told_when_it_is_done_and_trouble_at_once() {
+        let new = status(json!({"phase": "Pending"}));
+        let container = |state: Value| json!([{"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+        let creating = status(
+            json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))}),
+        );
+        let failing = status(
+            json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ErrImagePull"}}))}),
+        );
+        let running = status(json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))}));
+        assert!(!is_urgent(&new, &creating));
+        assert!(is_urgent(&new, &failing));
+        assert!(is_urgent(&creating, &failing));
+        assert!(is_urgent(&new, &running) && is_urgent(&creating, &running));
+        assert!(!is_urgent(&running, &running));
+    }
+}

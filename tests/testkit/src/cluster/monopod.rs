@@ -1,0 +1,190 @@
+//! Monopod on a cluster: its objects and rights, a controller, and hosts on machines of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::inside::bound;
+use super::process::Process;
+use super::{Cluster, ImageServer, Machine, keys};
+use crate::netns::Namespace;
+
+/// How long processes that were killed may hold their control group.
+const GROUP_LIMIT: Duration = Duration::from_secs(10);
+/// The ServiceAccount that the controller runs under.
+const CONTROLLER: &str = "system:serviceaccount:monopod-system:monopod-controller";
+
+/// A host of a cluster: a machine, and the daemon on it. When it is dropped, its microVMs end, too.
+#[derive(Debug)]
+pub struct HostMachine {
+    daemon: Option<Process>,
+    name: String,
+    zone: String,
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    registries: PathBuf,
+    machine: Machine,
+    root: TempDir,
+    run: TempDir,
+}
+
+/// What a host has for Pods, whatever the machine beneath really has.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// vCPU.
+    pub cpu: u32,
+    /// Memory in GiB.
+    pub memory_gib: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { cpu: 8, memory_gib: 16 }
+    }
+}
+
+impl Cluster {
+    /// Applies what `deploy` has: kinds, namespace, rights.
+    ///
+    /// # Errors
+    /// When the API server refuses something.
+    pub async fn install_monopod(&self, deploy: &Path) -> Result<()> {
+        let deploy = deploy.to_str().context("the path of deploy is text")?;
+        self.kubectl(&["apply", "-k", deploy]).await?;
+        let kinds = ["crd/fargateprofiles.monopod.dev", "crd/hosts.monopod.dev", "crd/subnets.monopod.dev"];
+        self.kubectl(&[&["wait", "--for=condition=Established", "--timeout=60s"][..], &kinds].concat()).await?;
+        Ok(())
+    }
+
+    /// Starts a controller beside the control plane, with the rights of its ServiceAccount.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller(&self, program: &Path, identity: &str) -> Result<Process> {
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:monopod-system"];
+        let kubeconfig = self.kubeconfig_of(CONTROLLER, &groups)?;
+        let mut command = bound(program);
+        command.args(["controller", "--identity", identity]).arg("--kubeconfig").arg(kubeconfig);
+        self.run_beside(&format!("controller-{identity}"), command)
+    }
+
+    /// Joins a machine and starts the host daemon on it. `number` is the end of the machine's address.
+    ///
+    /// # Errors
+    /// When this machine does not let us.
+    pub fn start_host(
+        &self,
+        program: &Path,
+        number: u8,
+        zone: &str,
+        images: &ImageServer,
+        capacity: Capacity,
+    ) -> Result<HostMachine> {
+        let machine = self.join(number)?;
+        let name = format!("host-{number}");
+        let kubeconfig = self.kubeconfig_of(&format!("monopod:host:{name}"), &["monopod:hosts"])?;
+        let registries = self.folder().join("keys/registries.yaml");
+        keys::write(&registries, &images.settings())?;
+        let root = tempfile::Builder::new().prefix("monopod-host-").tempdir()?;
+        let run = tempfile::Builder::new().prefix("monopod-host-").tempdir_in("/run")?;
+        let (zone, program) = (zone.to_owned(), program.to_owned());
+        let mut host = HostMachine { daemon: None, name, zone, program, kubeconfig, registries, machine, root, run };
+        host.start_daemon(self, capacity)?;
+        Ok(host)
+    }
+}
+
+impl HostMachine {
+    /// Starts the daemon; one that was killed has left its folders and microVMs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_daemon(&mut self, cluster: &Cluster, capacity: Capacity) -> Result<()> {
+        let mut command = bound(&self.program);
+        command.arg("host").arg("--kubeconfig").arg(&self.kubeconfig);
+        command.args(["--host-name", &self.name, "--zone", &self.zone]);
+        command.args(["--node-address", &self.machine.address().to_string()]);
+        command.args(["--capacity-cpu", &capacity.cpu.to_string()]);
+        command.args(["--capacity-memory", &format!("{}Gi", capacity.memory_gib), "--capacity-disk", "4000Gi"]);
+        command.arg("--registries").arg(&self.registries);
+        command.env("MONOPOD_ROOT", self.root.path()).env("MONOPOD_RUN", self.run.path()).env("NO_COLOR", "1");
+        self.daemon = Some(self.machine.run(cluster, &self.name, command)?);
+        Ok(())
+    }
+
+    /// Kills the daemon. Its microVMs go on.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |daemon| daemon.signal(Signal::SIGKILL))
+    }
+
+    /// The daemon, while it runs.
+    pub fn daemon(&mut self) -> Option<&mut Process> {
+        self.daemon.as_mut()
+    }
+
+    /// The name of its Host object.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its machine.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// The network namespace of its machine.
+    pub fn namespace(&self) -> &Namespace {
+        self.machine.namespace()
+    }
+
+    /// The command line of this host, which asks its daemon.
+    pub fn monopod(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("MONOPOD_ROOT", self.root.path()).env("MONOPOD_RUN", self.run.path());
+        command.env("NO_COLOR", "1");
+        command
+    }
+}
+
+impl Drop for HostMachine {
+    fn drop(&mut self) {
+        drop(self.daemon.take());
+        // MicroVMs go on without their daemon. Each lies below the control group that is named after the run folder.
+        let mark = format!("/{}/", self.run.path().file_name().unwrap_or_default().to_string_lossy());
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for number in numbers {
+            let cgroup = std::fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
+            if cgroup.contains(&mark) {
+                // One that has ended meanwhile is gone, too.
+                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            }
+        }
+        remove_groups(self.run.path());
+    }
+}
+
+/// Removes the control groups of a daemon, once their processes are gone.
+fn remove_groups(run: &Path) {
+    let name = run.file_name().unwrap_or_default();
+    let deadline = Instant::now() + GROUP_LIMIT;
+    for controller in ["", "cpu", "memory", "cpu,cpuacct"] {
+        let group = Path::new("/sys/fs/cgroup").join(controller).join(name);
+        for group in std::fs::read_dir(&group).into_iter().flatten().flatten().map(|entry| entry.path()).chain([group])
+        {
+            while std::fs::remove_dir(&group).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY))
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
