@@ -1,8 +1,10 @@
 //! `monopod controller`: the control plane of Monopod.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use monopod_controller::Settings;
+use monopod_controller::{ControllerError, Settings, WebhookAddress};
+use monopod_policy::mutation::IdentitySettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
@@ -22,6 +24,15 @@ pub(crate) struct Arguments {
     /// Region of the nodes: it is in their labels and names.
     #[arg(long, env = "MONOPOD_REGION", default_value = "local")]
     region: String,
+    /// Where the webhooks listen.
+    #[arg(long, value_name = "ADDRESS", env = "MONOPOD_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    webhook_listen: SocketAddr,
+    /// Where the API server finds the webhooks [default: the Service monopod-webhook].
+    #[arg(long, value_name = "URL", env = "MONOPOD_WEBHOOK_URL")]
+    webhook_url: Option<String>,
+    /// Where /livez, /readyz, /metrics and /state are.
+    #[arg(long, value_name = "ADDRESS", env = "MONOPOD_STATUS_LISTEN", default_value = "0.0.0.0:9440")]
+    status_listen: SocketAddr,
 }
 
 /// Why the controller does not run.
@@ -33,6 +44,8 @@ enum StartError {
     NotInCluster(#[from] kube::config::InClusterError),
     #[error("failed to connect to the API server")]
     Client(#[from] kube::Error),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
 }
 
 /// Runs the subcommand, until it is told to end.
@@ -55,11 +68,14 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let client = kube::Client::try_from(config)?;
     let settings = Settings {
         identity: arguments.identity.unwrap_or_else(service::host_name),
+        identities: IdentitySettings { region: Some(arguments.region.clone()), ..IdentitySettings::default() },
         region: arguments.region,
         architecture: service::architecture().to_owned(),
+        webhook_listen: arguments.webhook_listen,
+        webhook_address: arguments.webhook_url.map_or(WebhookAddress::Service, WebhookAddress::Url),
+        status_listen: arguments.status_listen,
     };
     let stop = CancellationToken::new();
     tokio::spawn(service::until_told(stop.clone()));
-    monopod_controller::run(client, settings, stop).await;
-    Ok(())
+    Ok(monopod_controller::run(client, settings, stop).await?)
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use monopod_api::{FargateProfile, FargateProfileSpec, Selector, Sizing};
 use monopod_podplan::plan::{MachineShape, machine_shape};
-use monopod_policy::admission::{Storage, Violation};
+use monopod_policy::admission::{Storage, Violation, host_verdict};
 use monopod_policy::decision::{Decision, Outcome, Snapshot, decide};
 use monopod_policy::defaults::{self, Defaults};
 use monopod_policy::profile::{CompileError, WithoutPhase};
@@ -127,7 +127,7 @@ pub(crate) fn admit(
 pub(crate) fn admit_placed(placed: Placed) -> Result<Admitted, AdmissionError> {
     let Placed { pod, objects, machine, address } = placed;
     let name = checked_name(&pod)?;
-    check(&pod, &objects, &name)?;
+    check_placed(&pod, &objects)?;
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let objects = objects.of_pod(&pod);
     Ok(Admitted { pod, name, uid, objects, machine, address: Some(address) })
@@ -135,12 +135,22 @@ pub(crate) fn admit_placed(placed: Placed) -> Result<Admitted, AdmissionError> {
 
 /// Whether policy takes what has become of a Pod that runs.
 pub(crate) fn check(pod: &Pod, objects: &Objects, name: &PodName) -> Result<(), AdmissionError> {
-    // Its machine is as large as it is, and its node is decided; only what may never run is asked for.
-    let mut pod = pod.clone();
-    if let Some(spec) = &mut pod.spec {
-        spec.node_name = None;
+    if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+        return check_placed(pod, objects);
     }
-    decision(&pod, objects, name, Sizing::Fargate).map(drop)
+    // Its machine is as large as it is; only what may never run is asked for.
+    decision(pod, objects, name, Sizing::Fargate).map(drop)
+}
+
+/// Whether a Pod that the scheduler has sent may run here: the second line of defence.
+fn check_placed(pod: &Pod, objects: &Objects) -> Result<(), AdmissionError> {
+    let verdict = host_verdict(pod, &Storage::new(objects.claims(), objects.volumes()));
+    if verdict.is_supported() {
+        return Ok(());
+    }
+    let violations = verdict.violations().iter().map(RefusedFor::from).collect();
+    let (reason, message) = (verdict.reason(), verdict.message());
+    Err(AdmissionError::Refused(Refusal { reason, message, violations }))
 }
 
 /// The Pod as the cluster's defaults leave it, and its machine.

@@ -14,7 +14,6 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
-      schedulerName: fargate-scheduler
       containers:
         - name: web
           image: monopod.local/agnhost:2.66.1
@@ -30,7 +29,11 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         let nodes = stage.kubectl(&["get", "nodes", "-o", "wide"]).await?;
         ensure!(nodes.matches("fargate-ip-10-70-0-").count() == 2 && nodes.matches(" Ready ").count() == 2, "{nodes}");
         let pods = stage.get(&["pods", "-n", "shop"]).await?;
-        let name = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+        let (metadata, spec) = (&pods["items"][0]["metadata"], &pods["items"][0]["spec"]);
+        ensure!(metadata["labels"]["eks.amazonaws.com/fargate-profile"] == "shop", "{metadata}");
+        ensure!(metadata["annotations"]["CapacityProvisioned"] == "0.25vCPU 0.5GB", "{metadata}");
+        ensure!(spec["schedulerName"] == "fargate-scheduler" && spec["priority"] == 2_000_001_000, "{spec}");
+        let name = metadata["name"].as_str().unwrap();
         let logs = stage.kubectl(&["logs", "-n", "shop", name]).await?;
         ensure!(logs.contains("Started HTTP server on port 8080"), "{logs}");
         let said = stage

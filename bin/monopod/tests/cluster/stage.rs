@@ -16,9 +16,9 @@ pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_monopod"))
 }
 
-/// What `deploy` has.
+/// What there must be before controllers and hosts start.
 fn deploy() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/base"))
 }
 
 /// A cluster with a controller and hosts. Hosts go before what they run on.
@@ -64,6 +64,7 @@ pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -
             let host = cluster.start_host(program(), number + 2, zone, &images, Capacity::default())?;
             machines.push(host);
         }
+        cluster.kubectl(&["wait", "fargateprofile/shop", "--for=jsonpath={.status.phase}=ACTIVE", PATIENCE]).await?;
         let mut stage = Stage { hosts: machines, _controller: controller, _images: images, cluster };
         stage.wait_hosts().await?;
         test(&mut stage).await

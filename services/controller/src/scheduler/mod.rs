@@ -30,6 +30,8 @@ use report::Reports;
 use world::{Answer, Change, Consequences, Orphan, Seen, World};
 use write::Written;
 
+use crate::status::Status;
+
 /// Pods that are decided on with one look at profiles and claims.
 const BATCH: usize = 256;
 /// Placements that are written at once.
@@ -50,16 +52,18 @@ struct Scheduler {
     world: World,
     queue: Queue,
     reports: Reports,
+    status: Arc<Status>,
     places: Arc<Semaphore>,
     done: mpsc::UnboundedSender<Done>,
 }
 
 /// Schedules until it is dropped.
-pub(crate) async fn run(client: Client, common: CommonLabels) {
+pub(crate) async fn run(client: Client, common: CommonLabels, status: Arc<Status>) {
     let mut changes = watches::begin(&client);
     let (done, mut results) = mpsc::unbounded_channel();
     let (world, queue, reports) = (World::new(common), Queue::default(), Reports::default());
-    let mut scheduler = Scheduler { client, world, queue, reports, places: Arc::new(Semaphore::new(WRITES)), done };
+    let mut scheduler =
+        Scheduler { client, world, queue, reports, status, places: Arc::new(Semaphore::new(WRITES)), done };
     // Nothing is decided before everything is known: a host may look empty whose Nodes are not listed yet.
     let mut orphans = Vec::new();
     while let Some(change) = changes.recv_unlisted().await {
@@ -75,6 +79,8 @@ pub(crate) async fn run(client: Client, common: CommonLabels) {
     );
     loop {
         scheduler.look();
+        let (pods, places) = scheduler.world.counts();
+        scheduler.status.knows(pods, places);
         let due = scheduler.queue.next_due();
         let sleep = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
         tokio::select! {
@@ -107,6 +113,7 @@ impl Scheduler {
         {
             self.queue.forget(&uid);
             self.reports.forget(&uid);
+            self.status.waits_no_more(uid.as_str());
         }
         let Consequences { look_at, wakes, orphans } = self.world.apply(change);
         look_at.into_iter().for_each(|uid| self.queue.add(uid, now));
@@ -146,10 +153,14 @@ impl Scheduler {
         match answer {
             Answer::Nothing => self.queue.forget(&uid),
             Answer::Place(record, size) => {
+                self.status.attempted("placed");
+                let status = Arc::clone(&self.status);
                 let common = self.world.common().clone();
                 tokio::spawn(async move {
                     let _place = places.acquire().await;
+                    let begun = Instant::now();
                     let written = write::place(&client, &record, &size, &common).await;
+                    status.placed(begun.elapsed());
                     // The scheduler is gone when nobody listens; the next one reads from the cluster how far this came.
                     let _ = done.send(Done::Placed(record, written));
                 });
@@ -162,9 +173,12 @@ impl Scheduler {
                 });
             }
             Answer::Wait { reason, message, wakes } => {
+                self.status.attempted(&reason);
                 if let Some(pod) = self.world.pod(&uid)
                     && self.reports.is_news(&uid, &reason, &message)
                 {
+                    let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+                    self.status.waits(uid.as_str(), &name, &reason, &message);
                     tokio::spawn(async move { report::waits(client, &pod, &reason, &message).await });
                 }
                 self.queue.refuse(uid, wakes, Instant::now());
@@ -182,6 +196,7 @@ impl Scheduler {
             Written::Bound => {
                 self.queue.forget(&uid);
                 self.reports.forget(&uid);
+                self.status.waits_no_more(uid.as_str());
                 if let (Some(record), Some(pod)) = (record, self.world.pod(&uid)) {
                     let (client, message) = (self.client.clone(), record.message());
                     tokio::spawn(async move { report::scheduled(client, &pod, &message).await });

@@ -1,5 +1,6 @@
 //! Monopod on a cluster: its objects and rights, a controller, and hosts on machines of their own.
 
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,12 +11,17 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::inside::bound;
+use super::parts::API_ADDRESS;
 use super::process::Process;
 use super::{Cluster, ImageServer, Machine, keys};
 use crate::netns::Namespace;
 
 /// How long processes that were killed may hold their control group.
 const GROUP_LIMIT: Duration = Duration::from_secs(10);
+/// Where the controller's webhooks are, on the control plane's address.
+const WEBHOOK_PORT: u16 = 9443;
+/// Where it says how it fares.
+const STATUS_PORT: u16 = 9440;
 /// The ServiceAccount that the controller runs under.
 const CONTROLLER: &str = "system:serviceaccount:monopod-system:monopod-controller";
 
@@ -66,10 +72,13 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_controller(&self, program: &Path, identity: &str) -> Result<Process> {
+        let webhooks = SocketAddrV4::new(API_ADDRESS, WEBHOOK_PORT);
         let groups = ["system:serviceaccounts", "system:serviceaccounts:monopod-system"];
         let kubeconfig = self.kubeconfig_of(CONTROLLER, &groups)?;
         let mut command = bound(program);
         command.args(["controller", "--identity", identity]).arg("--kubeconfig").arg(kubeconfig);
+        command.args(["--webhook-listen", &webhooks.to_string(), "--webhook-url", &format!("https://{webhooks}")]);
+        command.args(["--status-listen", &SocketAddrV4::new(API_ADDRESS, STATUS_PORT).to_string()]);
         self.run_beside(&format!("controller-{identity}"), command)
     }
 
