@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
-use monopod_host::{Cluster, ClusterError, Host, HostError, Parts, Settings, Socket, SocketError};
+use monopod_host::{Cluster, ClusterError, Host, HostError, NODE_PORTS, Parts, Settings, Socket, SocketError};
 use monopod_host_proto::v1::InfoRequest;
 use monopod_hostnet::{NetConfig, NetError, RoutedNet};
 use monopod_images::{ImageError, Images, Registries};
@@ -206,6 +206,7 @@ impl Arguments {
             egress_nat,
             not_natted,
             inbound: true,
+            host_ports: Some(NODE_PORTS),
             ..NetConfig::default()
         })
     }

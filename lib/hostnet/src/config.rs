@@ -21,6 +21,8 @@ pub struct NetConfig {
     pub inbound: bool,
     /// What guests may reach on the host, besides a ping of their gateway.
     pub host_services: Vec<HostService>,
+    /// Ports of the host, over TCP, that guests may reach: the kubelets of a cluster's nodes, which ask who comes.
+    pub host_ports: Option<(u16, u16)>,
     /// Destinations that no guest reaches, besides link-local ones and the metadata services of clouds.
     pub blocked: Vec<IpNet>,
     /// What names of taps begin with; no other interface's name may.
@@ -68,6 +70,7 @@ impl Default for NetConfig {
             not_natted: Vec::new(),
             inbound: false,
             host_services: Vec::new(),
+            host_ports: None,
             blocked: Vec::new(),
             prefix: "mpod".to_owned(),
             table: "monopod".to_owned(),

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nftables::batch::Batch;
-use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
+use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, Range};
 use nftables::helper::apply_ruleset_async;
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Set, SetFlag, SetType, SetTypeValue, Table};
 use nftables::stmt::{AnonymousCounter, Counter, Match, Operator, Statement};
@@ -171,6 +171,11 @@ impl Writer<'_> {
                 let rule = vec![is(field("icmpv6", "type"), text(kind)), Statement::Accept(None)];
                 self.rule(NfFamily::INet, chain, rule);
             }
+        }
+        if let Some((first, last)) = self.plan.config.host_ports {
+            let range = Range { range: [Expression::Number(first.into()), Expression::Number(last.into())] };
+            let port = is(field("tcp", "dport"), Expression::Range(Box::new(range)));
+            self.rule(NfFamily::INet, chain, vec![port, Statement::Accept(None)]);
         }
         for (protocol, set) in [("ip", "@services4"), ("ip6", "@services6")] {
             let what = concat([field(protocol, "daddr"), meta(MetaKey::L4proto), field("th", "dport")]);

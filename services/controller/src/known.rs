@@ -39,7 +39,8 @@ impl Caches {
         let (compiled, objects) = (Arc::clone(&profiles), profile_objects.clone());
         let changes =
             reflector(writer, watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff());
-        tasks.spawn(changes.touched_objects().for_each(move |changed| {
+        // All events, for the store has what was listed only when the list is complete.
+        tasks.spawn(changes.for_each(move |changed| {
             match changed {
                 Ok(_) => compile(&objects, &compiled),
                 Err(error) => {

@@ -3,3 +3,4 @@
 mod stage;
 
 mod first_steps;
+mod network;

@@ -85,6 +85,20 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Gives Services to all hosts, and routes to their Pods to the control plane.
+    pub(crate) async fn give_services(&mut self) -> Result<()> {
+        for host in &mut self.hosts {
+            host.give_services(self.cluster).await?;
+            let object = self.cluster.kubectl(&["get", "host", host.name(), "-o", "json"]).await?;
+            let object: Value = serde_json::from_str(&object)?;
+            for block in object["status"]["addressBlocks"].as_array().context("a host has blocks")? {
+                let range = block["cidr"].as_str().context("a block has a range")?.parse()?;
+                self.cluster.route(range, host.address())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs kubectl, which must succeed; what it printed.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.cluster.kubectl(arguments).await

@@ -45,6 +45,10 @@ use certificates::Certificates;
 pub use connection::Connection;
 pub use error::ClusterError;
 
+/// The first port of nodes' kubelets: each address has a port of its own, so that it is the same after a restart.
+const FIRST_PORT: u16 = 20_000;
+/// Ports of nodes' kubelets; as many as a host has addresses at most.
+pub const NODE_PORTS: (u16, u16) = (FIRST_PORT, FIRST_PORT + 4095);
 /// The Service of the cluster's name servers: every distribution calls it so.
 const DNS_SERVICE: (&str, &str) = ("kube-system", "kube-dns");
 
@@ -86,7 +90,6 @@ pub struct HostFacts {
 #[derive(Debug)]
 pub struct Cluster {
     link: Arc<Link>,
-    blocks: Vec<Ipv4Net>,
 }
 
 /// What all Pods share.
@@ -97,6 +100,17 @@ struct Link {
     certificates: Certificates,
     services: Store<Service>,
     auth: Arc<Auth>,
+    blocks: Vec<Ipv4Net>,
+}
+
+impl Link {
+    /// The port of the kubelet of the node with an address; any for one that is not of this host.
+    fn port_of(&self, node: &str) -> u16 {
+        let address = monopod_policy::record::address_of(node);
+        let mut addresses = self.blocks.iter().flat_map(Ipv4Net::hosts);
+        let place = addresses.position(|one| Some(IpAddr::from(one)) == address);
+        place.and_then(|place| u16::try_from(place).ok()?.checked_add(FIRST_PORT)).unwrap_or(0)
+    }
 }
 
 impl std::fmt::Debug for Link {
@@ -117,13 +131,13 @@ impl Cluster {
         let services = sources::all_services(client.clone());
         let certificates = Certificates::open(connection, client.clone(), &settings)?;
         let auth = Arc::new(Auth::new(client.clone()));
-        let link = Arc::new(Link { settings, client, certificates, services, auth });
-        Ok(Self { link, blocks: blocks.iter().map(|block| block.range).collect() })
+        let blocks = blocks.iter().map(|block| block.range).collect();
+        Ok(Self { link: Arc::new(Link { settings, client, certificates, services, auth, blocks }) })
     }
 
     /// Ranges of the addresses that this machine gives to Pods.
     pub fn blocks(&self) -> &[Ipv4Net] {
-        &self.blocks
+        &self.link.blocks
     }
 
     /// The address of this machine, which is that of its nodes.
@@ -177,7 +191,7 @@ impl Cluster {
         let ended = tokio::select! {
             () = pods::watch(Arc::clone(&self.link), Arc::clone(&host)) => Ok(()),
             () = peers::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
-            changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.blocks) => Err(changed),
+            changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.link.blocks) => Err(changed),
             () = stop.cancelled() => Ok(()),
         };
         ahead.abort();

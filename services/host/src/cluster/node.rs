@@ -83,7 +83,7 @@ async fn serve(
     backend: NodeBackend,
 ) -> Result<(u16, DropGuard), Box<dyn std::error::Error + Send + Sync>> {
     let tls = link.certificates.serving(node).await?;
-    let listen = SocketAddr::new(link.settings.address, 0);
+    let listen = SocketAddr::new(link.settings.address, link.port_of(node));
     let config = NodeConfig { name: node.to_owned(), listen, tls, limits: Limits::default() };
     let server = NodeServer::bind(config, Arc::clone(&link.auth), Arc::new(backend)).await?;
     let (port, stop) = (server.address().port(), CancellationToken::new());

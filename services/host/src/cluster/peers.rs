@@ -20,7 +20,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(super) async fn follow(link: Arc<Link>, net: Arc<dyn HostNet>) {
     let (hosts, writer) = reflector::store::<Host>();
     let watching = watcher(Api::<Host>::all(link.client.clone()), watcher::Config::default()).default_backoff();
-    let mut changes = reflector(writer, watching).touched_objects().boxed();
+    // All events, for the store has what was listed only when the list is complete.
+    let mut changes = reflector(writer, watching).boxed();
     let mut set = BTreeSet::new();
     loop {
         match changes.next().await {

@@ -37,7 +37,7 @@ use crate::netns::Namespace;
 
 pub use image_server::ImageServer;
 use inside::{Inside, bound};
-pub use monopod::{Capacity, HostMachine};
+pub use monopod::{COREDNS, Capacity, HostMachine, METRICS_SERVER};
 pub use nodes::{Machine, PlainNodes};
 pub use parts::{API_ADDRESS, API_PORT, API_SERVICE, CLUSTER_DOMAIN, DNS_SERVICE, Part, SERVICE_RANGE};
 use parts::{KUBELET_CLIENT, Keys, arguments};

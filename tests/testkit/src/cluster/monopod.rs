@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::inside::bound;
-use super::parts::API_ADDRESS;
+use super::parts::{API_ADDRESS, DNS_SERVICE};
 use super::process::Process;
 use super::{Cluster, ImageServer, Machine, keys};
 use crate::netns::Namespace;
@@ -108,6 +108,11 @@ impl Cluster {
     }
 }
 
+/// The cluster's name server, as a Deployment of `kube-system` with its Service.
+pub const COREDNS: &str = include_str!("manifests/coredns.yaml");
+/// What `kubectl top` and autoscalers ask, as a Deployment of `kube-system` with its API.
+pub const METRICS_SERVER: &str = include_str!("manifests/metrics-server.yaml");
+
 impl HostMachine {
     /// Starts the daemon; one that was killed has left its folders and microVMs.
     ///
@@ -120,6 +125,7 @@ impl HostMachine {
         command.args(["--node-address", &self.machine.address().to_string()]);
         command.args(["--capacity-cpu", &capacity.cpu.to_string()]);
         command.args(["--capacity-memory", &format!("{}Gi", capacity.memory_gib), "--capacity-disk", "4000Gi"]);
+        command.args(["--cluster-dns", DNS_SERVICE]);
         command.arg("--registries").arg(&self.registries);
         command.env("MONOPOD_ROOT", self.root.path()).env("MONOPOD_RUN", self.run.path()).env("NO_COLOR", "1");
         self.daemon = Some(self.machine.run(cluster, &self.name, command)?);
@@ -144,9 +150,24 @@ impl HostMachine {
         &self.name
     }
 
+    /// The address of its machine.
+    pub fn address(&self) -> std::net::Ipv4Addr {
+        self.machine.address()
+    }
+
     /// Its machine.
     pub fn machine(&mut self) -> &mut Machine {
         &mut self.machine
+    }
+
+    /// Gives the machine Services. kube-proxy works for a Node, so there is one for the machine that runs no Pods.
+    ///
+    /// # Errors
+    /// When kube-proxy does not start.
+    pub async fn give_services(&mut self, cluster: &Cluster) -> Result<()> {
+        let node = format!("machine-of-{}", self.name);
+        cluster.add_plain_node(&node, self.machine.address()).await?;
+        cluster.start_proxy(&mut self.machine, &node).await
     }
 
     /// The network namespace of its machine.
