@@ -15,9 +15,12 @@ pub(crate) struct KubeconfigUnusable {
     source: KubeconfigError,
 }
 
+/// What is logged when nothing is said: errors of the client for the API server are told by whoever made the call.
+const DEFAULT_LOG: &str = "info,kube_client=off";
+
 /// Begins the log on standard error; `MONOPOD_LOG` says how much.
 pub(crate) fn start_log() {
-    let filter = EnvFilter::try_from_env("MONOPOD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("MONOPOD_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second one in one process is a mistake that costs nothing.
     let _ = log.try_init();

@@ -3,7 +3,7 @@
 //! Exactly three writes make a Pod's place, in this order:
 //!
 //! ```text
-//! Pod:     annotation CapacityProvisioned, label monopod.dev/host ─▶ the host may prepare, and starts nothing yet
+//! Pod:     annotation CapacityProvisioned, labels of host, profile ─▶ the host may prepare, and starts nothing yet
 //! Node:    the microVM, with the uid of its Pod                   ─▶ the address is taken: names of objects are unique
 //! Binding: the Pod belongs to the Node                            ─▶ the host starts it
 //! ```
@@ -142,14 +142,15 @@ impl Record {
         })
     }
 
-    /// The first write: a JSON merge patch of the Pod. With the uid, so that it cannot hit another Pod of the same name:
+    /// The first write: a JSON merge patch of the Pod. A Pod that came past the webhook gets the label of its profile here.
+    /// With the uid, so that it cannot hit another Pod of the same name:
     /// the API server answers such a patch with a conflict.
     pub fn pod_patch(&self, size: &Size) -> Value {
         json!({
             "metadata": {
                 "uid": self.uid.as_str(),
                 "annotations": { names::CAPACITY_PROVISIONED: size.shape.capacity_provisioned() },
-                "labels": { names::HOST_LABEL: self.host.as_str() },
+                "labels": { names::HOST_LABEL: self.host.as_str(), names::PROFILE_LABEL: self.profile.as_str() },
             }
         })
     }

@@ -2,5 +2,8 @@
 
 mod stage;
 
+mod faults;
 mod first_steps;
+mod life;
 mod network;
+mod workloads;

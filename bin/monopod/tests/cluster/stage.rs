@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use monopod_testkit::cluster::{Capacity, Cluster, HostMachine, ImageServer, Options, Process, with_cluster};
 use monopod_testkit::wait::wait_for;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// How long anything here may take; generous, for slow machines without KVM.
@@ -24,7 +25,7 @@ fn deploy() -> &'static Path {
 /// A cluster with a controller and hosts. Hosts go before what they run on.
 pub(crate) struct Stage<'a> {
     pub(crate) hosts: Vec<HostMachine>,
-    _controller: Process,
+    controller: Option<Process>,
     _images: ImageServer,
     pub(crate) cluster: &'a mut Cluster,
 }
@@ -65,7 +66,7 @@ pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -
             machines.push(host);
         }
         cluster.kubectl(&["wait", "fargateprofile/shop", "--for=jsonpath={.status.phase}=ACTIVE", PATIENCE]).await?;
-        let mut stage = Stage { hosts: machines, _controller: controller, _images: images, cluster };
+        let mut stage = Stage { hosts: machines, controller: Some(controller), _images: images, cluster };
         stage.wait_hosts().await?;
         test(&mut stage).await
     })
@@ -85,6 +86,22 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Kills the controller.
+    pub(crate) fn kill_controller(&mut self) -> Result<()> {
+        self.controller.take().map_or(Ok(()), |controller| controller.signal(Signal::SIGKILL))
+    }
+
+    /// Starts another controller.
+    pub(crate) fn start_controller(&mut self, identity: &str) -> Result<()> {
+        self.controller = Some(self.cluster.start_controller(program(), identity)?);
+        Ok(())
+    }
+
+    /// Starts the daemon of a host again.
+    pub(crate) fn restart_daemon(&mut self, host: usize) -> Result<()> {
+        self.hosts[host].start_daemon(self.cluster, Capacity::default())
+    }
+
     /// Gives Services to all hosts, and routes to their Pods to the control plane.
     pub(crate) async fn give_services(&mut self) -> Result<()> {
         for host in &mut self.hosts {
@@ -97,6 +114,17 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Names of the Pods that the hosts' own command line knows.
+    pub(crate) fn pods_of_hosts(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for host in &self.hosts {
+            let output = host.monopod(&["ps", "--quiet"]).output()?;
+            anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            names.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
+        }
+        Ok(names)
     }
 
     /// Runs kubectl, which must succeed; what it printed.
@@ -113,6 +141,25 @@ impl Stage<'_> {
     pub(crate) async fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.kubectl(&[&["get", "-o", "json"][..], arguments].concat()).await?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The same for what takes Kubernetes itself long.
+    pub(crate) async fn wait_long(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        limit: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let begun = std::time::Instant::now();
+        loop {
+            let printed = self.kubectl(arguments).await;
+            if printed.as_ref().is_ok_and(|text| wanted(text)) {
+                return Ok(());
+            }
+            anyhow::ensure!(begun.elapsed() < limit, "waited in vain: {what}: {printed:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Waits until kubectl prints what is wanted.

@@ -70,7 +70,7 @@ fn the_pod_gets_its_size_and_its_host() {
     let expected = json!({"metadata": {
         "uid": "u-1",
         "annotations": {"CapacityProvisioned": "0.25vCPU 0.5GB"},
-        "labels": {"monopod.dev/host": "rack-7"},
+        "labels": {"monopod.dev/host": "rack-7", "eks.amazonaws.com/fargate-profile": "shop"},
     }});
     assert_eq!(record().pod_patch(&size()), expected);
 }

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use monopod_podplan::life::foreign_conditions;
 use monopod_podplan::plan::MachineShape;
+use monopod_policy::admission::ephemeral_container_verdict;
 use monopod_policy::record;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -227,10 +228,7 @@ impl Kubelet {
     /// Fails a Pod that may not run.
     async fn refuse(&self, pod: &Pod, why: &str) -> Result<(), ServeError> {
         tracing::warn!(pod = %self.name, why, "the pod is refused");
-        let now = jiff::Timestamp::now();
-        let notice = warning(UNSUPPORTED, why);
-        // A full queue only loses a repetition of what the status says.
-        let _ = self.events.try_send(SeenEvent { notice, count: 1, first_seen: now, last_seen: now });
+        self.warn(why);
         let mut status = pod.status.clone().unwrap_or_default();
         status.phase = Some("Failed".to_owned());
         status.reason = Some(UNSUPPORTED.to_owned());
@@ -391,12 +389,39 @@ impl Kubelet {
         }
         let mut newer = now.clone();
         newer.status = Some(PodStatus { conditions: Some(foreign(now)), ..PodStatus::default() });
+        self.leave_out_refused(before, &mut newer);
         if let Err(error) = self.host.change(&newer).await {
             tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a change of the pod is not taken");
-            let instant = jiff::Timestamp::now();
-            let notice = warning("ChangeNotSupported", error.to_string());
-            self.tell_event(SeenEvent { notice, count: 1, first_seen: instant, last_seen: instant });
+            self.warn(&error.to_string());
         }
+    }
+
+    /// Takes away the ephemeral containers that may not run here; the Pod goes on without them.
+    fn leave_out_refused(&self, before: &Pod, newer: &mut Pod) {
+        let names = |pod: &Pod| -> Vec<String> {
+            let containers = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+            containers.map(|container| container.name.clone()).collect()
+        };
+        let known = names(before);
+        for name in names(newer) {
+            let verdict = ephemeral_container_verdict(newer, &name);
+            if verdict.is_supported() {
+                continue;
+            }
+            if !known.contains(&name) {
+                self.warn(&format!("ephemeral container {name} is not started: {}", verdict.message()));
+            }
+            if let Some(containers) = newer.spec.as_mut().and_then(|spec| spec.ephemeral_containers.as_mut()) {
+                containers.retain(|container| container.name != name);
+            }
+        }
+    }
+
+    /// Tells whoever looks at the Pod that something in it is not supported.
+    fn warn(&self, what: &str) {
+        let now = jiff::Timestamp::now();
+        let notice = warning(UNSUPPORTED, what);
+        self.tell_event(SeenEvent { notice, count: 1, first_seen: now, last_seen: now });
     }
 
     async fn forget(&self, handle: &PodHandle) {
