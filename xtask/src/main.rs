@@ -38,8 +38,14 @@ enum Task {
     Ci,
     /// Layer edges, module headers, orphan files, file sizes, generated files, tests named in docs.
     Tidy,
-    /// Runs the main job on examples/ and says what to try next.
-    Demo,
+    /// Runs the main job, a cluster with a shop in microVMs, and says what to try next.
+    Demo {
+        /// Without a cluster: one Pod, and the decisions about examples/.
+        #[arg(long)]
+        local: bool,
+    },
+    /// Ends the demo.
+    DemoDown,
     /// Measures starts and memory of microVMs; needs root, as the demo does.
     Bench {
         #[command(subcommand)]
@@ -73,7 +79,9 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Ci => ci::gate(&workspace),
         Task::Tidy => tidy::run(&workspace),
-        Task::Demo => demo::run_all(&workspace),
+        Task::Demo { local: true } => demo::run_local(&workspace),
+        Task::Demo { local: false } => demo::up(&workspace),
+        Task::DemoDown => demo::down(),
         Task::Bench { bench } => bench::measure(&workspace, &bench),
         Task::Codegen => codegen::write(&workspace),
         Task::Guest { refresh, agent: Some(agent) } => guest::build_with(&agent, refresh),

@@ -6,6 +6,7 @@
 //! the leader     scheduler: a host and an address for every Pod of a profile; Nodes of Pods that are gone
 //!                subnets:   blocks of addresses for hosts
 //!                approver:  certificates of nodes
+//!                heartbeats: hosts that are silent
 //!                profiles:  status, and the end of a profile's Pods
 //! ```
 //! What is decided is in `monopod_policy`. Kubernetes objects are the only state: a controller that starts anew reads from
@@ -13,6 +14,7 @@
 
 mod approver;
 mod certificates;
+mod heartbeats;
 mod known;
 mod leader;
 mod profiles;
@@ -37,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 use certificates::Certificates;
 use known::Caches;
 pub use registration::WebhookAddress;
+#[doc(hidden)]
+pub use scheduler::harness;
 use status::Status;
 
 /// How often the webhooks' certificate is looked after.
@@ -111,6 +115,7 @@ async fn lead(client: &Client, settings: &Settings, status: &Arc<Status>) {
     tokio::select! {
         () = scheduler::run(client.clone(), common, Arc::clone(status)) => {}
         () = subnets::run(client.clone()) => {}
+        () = heartbeats::run(client.clone()) => {}
         () = approver::run(client.clone()) => {}
         () = profiles::run(client.clone()) => {}
     }

@@ -34,6 +34,13 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         ensure!(metadata["annotations"]["CapacityProvisioned"] == "0.25vCPU 0.5GB", "{metadata}");
         ensure!(spec["schedulerName"] == "fargate-scheduler" && spec["priority"] == 2_000_001_000, "{spec}");
         let name = metadata["name"].as_str().unwrap();
+        let writes = stage.writes_about(name, spec["nodeName"].as_str().unwrap())?;
+        let count = |what: &str| writes.iter().filter(|write| write.starts_with(what)).count();
+        // Two where the start is quick; a slow one is told once more.
+        ensure!((1..=3).contains(&count("patch pods/status")), "the Pod's status is told seldom: {writes:#?}");
+        for once in ["patch pods/ ", "create nodes/ ", "create pods/binding ", "patch nodes/status "] {
+            ensure!(count(once) == 1, "{once} is written once: {writes:#?}");
+        }
         let logs = stage.kubectl(&["logs", "-n", "shop", name]).await?;
         ensure!(logs.contains("Started HTTP server on port 8080"), "{logs}");
         let said = stage

@@ -78,6 +78,10 @@ async fn cluster_a_pod_is_kept_as_a_kubelet_keeps_it() -> Result<()> {
         let is_new = |text: &str| text.contains("blue") && text.contains("second") && text.contains("tier=\"gold\"");
         stage.wait_printed("files have followed", &files, is_new).await;
 
+        // Whoever may change labels cannot end a Pod by them.
+        stage.kubectl(&["label", "pod", "-n", "shop", "whole", "monopod.dev/host-"]).await?;
+        let label = ["get", "pod", "whole", "-n", "shop", "-o", "jsonpath={.metadata.labels.monopod\\.dev/host}"];
+        stage.wait_printed("the label is back", &label, |text| text == "host-2").await;
         ways_in(stage).await?;
 
         // A liveness probe that fails restarts the container; the Pod stays where it is.

@@ -54,7 +54,7 @@ metadata: {name: shop}
 
 /// Runs a test on a cluster with so many hosts, in zones in turn. What all parts said last is told when it fails.
 pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -> Result<()>) -> Result<()> {
-    with_cluster(Options::default(), async |cluster| {
+    with_cluster(Options { audit: true, ..Options::default() }, async |cluster| {
         cluster.install_monopod(deploy()).await?;
         let images = cluster.serve_images().await?;
         let controller = cluster.start_controller(program(), "one")?;
@@ -114,6 +114,25 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What was written at the API server about a Pod, its node and the node's Lease, but for events: verb, kind and who.
+    pub(crate) fn writes_about(&self, pod: &str, node: &str) -> Result<Vec<String>> {
+        let log = std::fs::read_to_string(self.cluster.audit_log())?;
+        let mut writes = Vec::new();
+        for line in log.lines() {
+            // The last line may be half written.
+            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (object, verb) = (&entry["objectRef"], text(&entry["verb"]));
+            let is_about = object["name"] == pod || object["name"] == node;
+            let is_write = matches!(&*verb, "create" | "update" | "patch" | "delete");
+            if entry["stage"] == "ResponseComplete" && is_write && is_about && object["resource"] != "events" {
+                let (kind, part) = (text(&object["resource"]), text(&object["subresource"]));
+                writes.push(format!("{verb} {kind}/{part} by {}", text(&entry["user"]["username"])));
+            }
+        }
+        Ok(writes)
     }
 
     /// Names of the Pods that the hosts' own command line knows.

@@ -7,6 +7,7 @@
 //! ```
 //! One task owns the world and decides; writes run beside it. A place counts as taken from the moment it is decided.
 
+pub mod harness;
 mod queue;
 mod report;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod watches;
 mod world;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kube::Client;
@@ -53,6 +55,8 @@ struct Scheduler {
     queue: Queue,
     reports: Reports,
     status: Arc<Status>,
+    /// Pods whose placement or Binding is being written.
+    writing: HashSet<PodUid>,
     places: Arc<Semaphore>,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -62,8 +66,16 @@ pub(crate) async fn run(client: Client, common: CommonLabels, status: Arc<Status
     let mut changes = watches::begin(&client);
     let (done, mut results) = mpsc::unbounded_channel();
     let (world, queue, reports) = (World::new(common), Queue::default(), Reports::default());
-    let mut scheduler =
-        Scheduler { client, world, queue, reports, status, places: Arc::new(Semaphore::new(WRITES)), done };
+    let mut scheduler = Scheduler {
+        client,
+        world,
+        queue,
+        reports,
+        status,
+        writing: HashSet::new(),
+        places: Arc::new(Semaphore::new(WRITES)),
+        done,
+    };
     // Nothing is decided before everything is known: a host may look empty whose Nodes are not listed yet.
     let mut orphans = Vec::new();
     while let Some(change) = changes.recv_unlisted().await {
@@ -115,7 +127,11 @@ impl Scheduler {
             self.reports.forget(&uid);
             self.status.waits_no_more(uid.as_str());
         }
-        let Consequences { look_at, wakes, orphans } = self.world.apply(change);
+        let Consequences { look_at, wakes, orphans, unlabelled } = self.world.apply(change);
+        for one in unlabelled {
+            let client = self.client.clone();
+            tokio::spawn(async move { write::label(&client, &one).await });
+        }
         look_at.into_iter().for_each(|uid| self.queue.add(uid, now));
         self.queue.wake(&wakes, now);
         orphans.into_iter().map(|orphan| (orphan, host_is_gone)).collect()
@@ -138,10 +154,12 @@ impl Scheduler {
     /// Looks at all Pods that are due.
     fn look(&mut self) {
         loop {
-            let due = self.queue.take_due(Instant::now(), BATCH);
+            let mut due = self.queue.take_due(Instant::now(), BATCH);
             if due.is_empty() {
                 return;
             }
+            // What comes of the writes decides whether to look again.
+            due.retain(|uid| !self.writing.contains(uid));
             for (uid, answer) in self.world.answer(&due) {
                 self.act(uid, answer);
             }
@@ -154,6 +172,7 @@ impl Scheduler {
             Answer::Nothing => self.queue.forget(&uid),
             Answer::Place(record, size) => {
                 self.status.attempted("placed");
+                self.writing.insert(uid);
                 let status = Arc::clone(&self.status);
                 let common = self.world.common().clone();
                 tokio::spawn(async move {
@@ -166,6 +185,7 @@ impl Scheduler {
                 });
             }
             Answer::Bind(unbound) => {
+                self.writing.insert(uid.clone());
                 tokio::spawn(async move {
                     let _place = places.acquire().await;
                     let written = write::bind(&client, &unbound).await;
@@ -192,6 +212,7 @@ impl Scheduler {
             Done::Placed(record, written) => (record.uid.clone(), written, Some(record)),
             Done::Bound(uid, written) => (uid, written, None),
         };
+        self.writing.remove(&uid);
         match written {
             Written::Bound => {
                 self.queue.forget(&uid);

@@ -1,6 +1,7 @@
 //! What a Pod's owner is told: events under the name `fargate-scheduler`, and the condition `PodScheduled`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
@@ -10,21 +11,25 @@ use kube::{Api, Client, ResourceExt as _};
 use monopod_api::names;
 use monopod_types::PodUid;
 use serde_json::json;
+use tokio::time::Instant;
 
 /// What was told of Pods that wait, so that nothing is said twice.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    told: HashMap<PodUid, (String, String)>,
+    told: HashMap<PodUid, (String, String, Instant)>,
 }
+
+/// After this long the same is said again: events are forgotten after an hour.
+const AGAIN: Duration = Duration::from_secs(600);
 
 impl Reports {
     /// Whether there is news in this.
     pub(super) fn is_news(&mut self, uid: &PodUid, reason: &str, message: &str) -> bool {
-        let news = (reason.to_owned(), message.to_owned());
-        if self.told.get(uid) == Some(&news) {
+        let is_told = |(a, b, at): &(String, String, Instant)| a == reason && b == message && at.elapsed() < AGAIN;
+        if self.told.get(uid).is_some_and(is_told) {
             return false;
         }
-        self.told.insert(uid.clone(), news);
+        self.told.insert(uid.clone(), (reason.to_owned(), message.to_owned(), Instant::now()));
         true
     }
 

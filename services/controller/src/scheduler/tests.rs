@@ -157,6 +157,19 @@ fn nodes_without_pods_are_orphans_whichever_comes_first() {
 }
 
 #[test]
+fn a_pod_that_lost_its_label_gets_it_back() {
+    let mut world = world();
+    see(&mut world, pod("a", json!({})));
+    let record = placed(&mut world, "a");
+    world.apply(Change::Node(Seen::Is(Box::new(record.node(&common())))));
+    let bound =
+        |labels: Value| pod("a", json!({"metadata": {"labels": labels}, "spec": {"nodeName": record.node.as_str()}}));
+    assert_eq!(see(&mut world, bound(json!({"monopod.dev/host": "one"}))).unlabelled, []);
+    let lost = see(&mut world, bound(json!({}))).unlabelled;
+    assert_eq!(lost.iter().map(|one| one.host.as_str()).collect::<Vec<_>>(), ["one"]);
+}
+
+#[test]
 fn the_nodes_of_a_host_that_was_removed_are_orphans() {
     let mut world = world();
     see(&mut world, pod("a", json!({})));

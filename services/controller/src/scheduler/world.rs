@@ -83,6 +83,15 @@ pub(crate) struct Consequences {
     pub(crate) wakes: BTreeSet<Wake>,
     /// Nodes whose Pods are gone.
     pub(crate) orphans: Vec<Orphan>,
+    /// Pods that have lost the label by which their host finds them.
+    pub(crate) unlabelled: Vec<Unlabelled>,
+}
+
+/// A Pod whose labels do not say where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unlabelled {
+    pub(crate) pod: MicrovmPod,
+    pub(crate) host: HostName,
 }
 
 /// A Node whose Pod is gone, or whose Host is.
@@ -341,6 +350,11 @@ impl World {
         let before = self.pods.insert(uid.clone(), Arc::clone(&pod));
         let is_new = before.is_none();
         if let Some(place) = self.places.get(&uid).cloned() {
+            let host = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::HOST_LABEL));
+            if place.is_written && host.map(String::as_str) != Some(place.taken.booking.host.as_str()) {
+                let (pod, host) = (place.taken.pod.clone(), place.taken.booking.host.clone());
+                follows.unlabelled.push(Unlabelled { pod, host });
+            }
             if has_ended(&pod) {
                 self.make_idle(&uid, follows);
             } else if is_new || before.is_some_and(|before| before.metadata.labels != pod.metadata.labels) {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Binding, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_api::MicrovmPod;
+use monopod_api::{MicrovmPod, names};
 use monopod_policy::placement::CommonLabels;
 use monopod_policy::record::{self, Record};
 use monopod_policy::sizing::Size;
+use serde_json::json;
 
-use super::world::{Orphan, Unbound};
+use super::world::{Orphan, Unbound, Unlabelled};
 
 /// Between attempts at a Binding that must be made up for, since the Node is there.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -103,6 +104,17 @@ fn is_bound_here(pod: Option<&Pod>, unbound: &Unbound) -> bool {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         pod.uid().as_deref() == Some(unbound.uid.as_str()) && node == Some(unbound.node.as_str())
     })
+}
+
+/// Gives a Pod back the label by which its host finds it: somebody took or changed it, who may change labels.
+pub(super) async fn label(client: &Client, Unlabelled { pod, host }: &Unlabelled) {
+    let pods = Api::<Pod>::namespaced(client.clone(), &pod.namespace);
+    let labels = json!({ names::HOST_LABEL: host.as_str(), names::PROFILE_LABEL: pod.profile });
+    let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid, "labels": labels}}));
+    if let Err(error) = pods.patch_metadata(&pod.name, &PatchParams::default(), &patch).await {
+        let (namespace, pod) = (&pod.namespace, &pod.name);
+        tracing::warn!(namespace, pod, error = &error as &dyn std::error::Error, "a pod does not get its label back");
+    }
 }
 
 /// Removes the Node of a Pod that is gone. A Pod that is still there, which no cache may hide, keeps it.

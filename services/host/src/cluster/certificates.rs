@@ -5,6 +5,7 @@
 //! signer wants it asked for as a node, which is the first that has a certificate.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,10 @@ impl Certificates {
         client: Client,
         settings: &ClusterSettings,
     ) -> Result<Self, ClusterError> {
-        let folder = settings.folder.clone();
+        // Another cluster's certificates are of no use, so each has a folder of its own.
+        let mut hasher = DefaultHasher::new();
+        connection.authority().hash(&mut hasher);
+        let folder = settings.folder.join(format!("{:016x}", hasher.finish()));
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|source| ClusterError::Io { action: format!("make {}", folder.display()), source })?;
         let (host, address) = (settings.host_name.clone(), settings.address);

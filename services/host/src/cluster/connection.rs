@@ -1,7 +1,6 @@
-//! How the API server is reached: by one way, as many users.
+//! How the API server is reached: at one address, as many users.
 
 use std::fmt;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,14 +9,10 @@ use kube::{Client, Config};
 
 use super::ClusterError;
 
-/// Makes a client of a configuration.
-type Make = dyn Fn(Config) -> Result<Client, kube::Error> + Send + Sync;
-
-/// The way to the API server. Cheap to clone.
+/// The API server, and who we are there. Cheap to clone.
 #[derive(Clone)]
 pub struct Connection {
     config: Config,
-    make: Arc<Make>,
 }
 
 impl fmt::Debug for Connection {
@@ -36,12 +31,7 @@ pub(super) struct Identity {
 impl Connection {
     /// The server and the user of a configuration.
     pub fn new(config: Config) -> Self {
-        Self::with(config, Client::try_from)
-    }
-
-    /// The same, with clients that connect in a way of their own.
-    pub fn with(config: Config, make: impl Fn(Config) -> Result<Client, kube::Error> + Send + Sync + 'static) -> Self {
-        Self { config, make: Arc::new(make) }
+        Self { config }
     }
 
     /// Certificates of whoever signs the cluster's, as DER.
@@ -52,7 +42,7 @@ impl Connection {
     /// A client of the configured user.
     pub(super) fn client(&self) -> Result<Client, ClusterError> {
         let failed = |source| ClusterError::Client { user: "the configured user".to_owned(), source: Box::new(source) };
-        (self.make)(self.config.clone()).map_err(failed)
+        Client::try_from(self.config.clone()).map_err(failed)
     }
 
     /// A client of another user.
@@ -63,6 +53,7 @@ impl Connection {
             client_key_data: Some(STANDARD.encode(&identity.key).into()),
             ..AuthInfo::default()
         };
-        (self.make)(config).map_err(|source| ClusterError::Client { user: user.to_owned(), source: Box::new(source) })
+        let failed = |source| ClusterError::Client { user: user.to_owned(), source: Box::new(source) };
+        Client::try_from(config).map_err(failed)
     }
 }

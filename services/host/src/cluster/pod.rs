@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use monopod_podplan::life::foreign_conditions;
+use monopod_podplan::life::{Notice, Severity, foreign_conditions};
 use monopod_podplan::plan::MachineShape;
 use monopod_policy::admission::ephemeral_container_verdict;
 use monopod_policy::record;
@@ -29,9 +29,11 @@ use crate::pod::PodHandle;
 /// Between attempts at what failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a status that nobody waits for may wait for the next.
-const NOT_URGENT: Duration = Duration::from_secs(1);
+const NOT_URGENT: Duration = Duration::from_secs(2);
 /// Why a Pod fails that the scheduler should not have sent.
 const UNSUPPORTED: &str = "UnsupportedPodSpec";
+/// In nanoseconds.
+const MILLISECOND: u64 = 1_000_000;
 /// Changes of objects that may wait.
 const CHANGES: usize = 8;
 
@@ -114,7 +116,19 @@ pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Rece
             }
         };
         match result {
-            Ok(()) => break,
+            Ok(()) => {
+                // A Pod that only lost the label by which we watch it gets it back, and goes on meanwhile.
+                let client = link.certificates.client_of(&node).await;
+                if let Ok(client) = client
+                    && matches!(&*seen.borrow(), Seen::Gone(_))
+                    && is_still_there(&client, &name, &uid).await
+                {
+                    tracing::warn!(pod = %name, uid, "the pod has lost the label of its host");
+                    let _ = tokio::time::timeout(PAUSE, seen.changed()).await;
+                    continue;
+                }
+                break;
+            }
             Err(error) => {
                 tracing::warn!(pod = %name, uid, error = &error as &dyn std::error::Error, "the pod is not served yet");
             }
@@ -130,6 +144,16 @@ pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Rece
         end(&host, &name, grace).await;
     }
     link.certificates.forget(&node);
+}
+
+/// Whether the API server has a Pod of which the watch says that it is gone. One that cannot be asked is believed to.
+async fn is_still_there(client: &Client, name: &PodName, uid: &str) -> bool {
+    match Api::<Pod>::namespaced(client.clone(), &name.namespace).get_opt(&name.name).await {
+        Ok(pod) => pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)),
+        // A node may not ask for a Pod that is none of its own any more.
+        Err(kube::Error::Api(status)) => status.code >= 500,
+        Err(_) => true,
+    }
 }
 
 /// Ends a Pod and forgets it.
@@ -330,9 +354,23 @@ impl Kubelet {
             Ok(Item::Status(pod)) => telling.want(pod.status.clone().unwrap_or_default()),
             // The end is looked for with every turn.
             Ok(Item::Finished(_)) | Err(broadcast::error::RecvError::Lagged(_)) => telling.want(last_status(handle)),
+            Ok(Item::Stage(stage)) if stage.name == "ready" => self.tell_start(handle),
             Ok(Item::Admitted { .. } | Item::Stage(_) | Item::Pull(_) | Item::Published(_))
             | Err(broadcast::error::RecvError::Closed) => {}
         }
+    }
+
+    /// Tells how the start went, stage by stage.
+    fn tell_start(&self, handle: &PodHandle) {
+        let stages = handle.shared.news.told().stages;
+        let of_start = stages.iter().filter(|(_, stage)| !stage.name.contains('/') && stage.nanoseconds >= MILLISECOND);
+        let parts: Vec<String> =
+            of_start.map(|(_, stage)| format!("{} {} ms", stage.name, stage.nanoseconds / MILLISECOND)).collect();
+        let total = stages.last().map_or(0, |(_, stage)| stage.since_start_nanoseconds / MILLISECOND);
+        let now = jiff::Timestamp::now();
+        let message = format!("Ready {total} ms after it was sent here: {}", parts.join(", "));
+        let notice = Notice { severity: Severity::Normal, reason: "MicroVMReady", message, field_path: String::new() };
+        self.tell_event(SeenEvent { notice, count: 1, first_seen: now, last_seen: now });
     }
 
     fn tell_event(&self, event: SeenEvent) {
@@ -352,8 +390,8 @@ impl Kubelet {
                 telling.said = wanted;
             }
             Err(ServeError::Cluster(error)) if error.is_refusal() => {
-                // It is gone or another's by now; the watch will say so.
-                tracing::debug!(pod = %self.name, error = &error as &dyn std::error::Error, "a status was refused");
+                // Usually it is gone or another's by now, which the watch will say.
+                tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a status was refused");
                 telling.wanted = None;
             }
             Err(error) => {

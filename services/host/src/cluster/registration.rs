@@ -111,6 +111,11 @@ async fn say(client: &Client, settings: &ClusterSettings) -> Result<Host, Cluste
     said.map_err(ClusterError::asking(format!("write the status of Host {name}")))
 }
 
+fn is_ready(host: &Host) -> bool {
+    let conditions = host.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
 /// Since when the Host is ready: now, unless it was before.
 fn since(host: &Host) -> Timestamp {
     let conditions = host.status.iter().flat_map(|status| &status.conditions);
@@ -152,7 +157,11 @@ pub(super) async fn keep(client: Client, settings: ClusterSettings) {
         ticks.tick().await;
         let host = Api::<Host>::all(client.clone()).get_opt(&settings.host_name).await;
         let beaten = match host {
-            Ok(Some(host)) => beat(&client, &settings, &host).await,
+            Ok(Some(host)) => match beat(&client, &settings, &host).await {
+                // The controller had given us up.
+                Ok(()) if !is_ready(&host) => say(&client, &settings).await.map(drop),
+                beaten => beaten,
+            },
             // Somebody removed it while we run: it is made again.
             Ok(None) => say(&client, &settings).await.map(drop),
             Err(error) => Err(ClusterError::asking(format!("read Host {}", settings.host_name))(error)),

@@ -154,7 +154,8 @@ impl PodBackend for NodeBackend {
 
     async fn stats(&self) -> Result<NodeStats, BackendError> {
         let handle = self.own()?;
-        let sandbox = handle.shared.sandbox().ok_or_else(|| not_ready(HostError::NotRunning(self.name.clone())))?;
+        // A Pod that has ended, or does not run yet, uses nothing; its node is there all the same.
+        let Some(sandbox) = handle.shared.sandbox() else { return Ok(usage::idle(&handle)) };
         // Sizes of files take long to count, and nothing that asks often needs them.
         let stats = sandbox.agent.stats(false).await.map_err(|error| failed(&error))?;
         let mut samples = self.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

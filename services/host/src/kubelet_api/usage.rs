@@ -96,6 +96,19 @@ pub(super) fn node(handle: &PodHandle, stats: agent::GetStatsResponse, samples: 
     }
 }
 
+/// The node of a Pod that does not run.
+pub(super) fn idle(handle: &PodHandle) -> NodeStats {
+    let shared = &handle.shared;
+    NodeStats {
+        started: shared.admitted_at,
+        usage: Usage { time: Timestamp::now(), cpu_nanocores: Some(0), ..Usage::default() },
+        network: NetworkUsage { interface: INTERFACE.to_owned(), ..NetworkUsage::default() },
+        cores: shared.size.milli_cpu.div_ceil(1000),
+        memory: shared.size.memory_mib << 20,
+        ..NodeStats::default()
+    }
+}
+
 fn as_usage(time: u64, used: &agent::CpuMemory, cpu_nanocores: Option<u64>) -> Usage {
     Usage {
         time: Timestamp::from_nanosecond(i128::from(time)).unwrap_or_else(|_| Timestamp::now()),

@@ -35,8 +35,24 @@ pub struct HostMachine {
     kubeconfig: PathBuf,
     registries: PathBuf,
     machine: Machine,
-    root: TempDir,
+    root: Root,
     run: TempDir,
+}
+
+/// Where a host keeps things.
+#[derive(Debug)]
+enum Root {
+    Own(TempDir),
+    Kept(PathBuf),
+}
+
+impl Root {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
 }
 
 /// What a host has for Pods, whatever the machine beneath really has.
@@ -94,12 +110,31 @@ impl Cluster {
         images: &ImageServer,
         capacity: Capacity,
     ) -> Result<HostMachine> {
+        self.start_host_in(program, number, zone, images, capacity, None)
+    }
+
+    /// The same with a folder that keeps images and templates for the next time.
+    ///
+    /// # Errors
+    /// When this machine does not let us.
+    pub fn start_host_in(
+        &self,
+        program: &Path,
+        number: u8,
+        zone: &str,
+        images: &ImageServer,
+        capacity: Capacity,
+        kept: Option<PathBuf>,
+    ) -> Result<HostMachine> {
         let machine = self.join(number)?;
         let name = format!("host-{number}");
         let kubeconfig = self.kubeconfig_of(&format!("monopod:host:{name}"), &["monopod:hosts"])?;
         let registries = self.folder().join("keys/registries.yaml");
         keys::write(&registries, &images.settings())?;
-        let root = tempfile::Builder::new().prefix("monopod-host-").tempdir()?;
+        let root = match kept {
+            Some(folder) => Root::Kept(folder),
+            None => Root::Own(tempfile::Builder::new().prefix("monopod-host-").tempdir()?),
+        };
         let run = tempfile::Builder::new().prefix("monopod-host-").tempdir_in("/run")?;
         let (zone, program) = (zone.to_owned(), program.to_owned());
         let mut host = HostMachine { daemon: None, name, zone, program, kubeconfig, registries, machine, root, run };
