@@ -125,6 +125,12 @@ pub struct AddressBlock {
 }
 
 impl Host {
+    /// Whether the host says that it takes Pods, and nobody has given it up since.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.status.iter().flat_map(|status| &status.conditions);
+        conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+    }
+
     /// Everything that is wrong with the name and the spec; nothing when the Host is good.
     pub fn validate(&self) -> Vec<FieldProblem> {
         let mut problems = Problems::default();

@@ -27,8 +27,10 @@ pub const HOST_LABEL: &str = "monopod.dev/host";
 pub const MICROVM_ANNOTATION: &str = "monopod.dev/microvm";
 /// `DaemonSet` annotation: `true` leaves its Pods' affinity as it is, so that it may make Pods for nodes of microVMs.
 pub const DAEMON_SET_ON_FARGATE: &str = "monopod.dev/daemonset-on-fargate";
-/// Namespace of what belongs to Monopod itself, and of the Leases that are the heartbeats of Hosts.
+/// Namespace of what belongs to Monopod itself.
 pub const SYSTEM_NAMESPACE: &str = "monopod-system";
+/// Namespace of the Leases that are the heartbeats of Hosts; hosts may write nothing else by their own name.
+pub const HEARTBEAT_NAMESPACE: &str = "monopod-hosts";
 /// What the user names of hosts start with; the name of the Host follows.
 pub const HOST_USER_PREFIX: &str = "monopod:host:";
 /// The group of all hosts.

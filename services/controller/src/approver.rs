@@ -16,10 +16,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
 };
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_api::{Host, names};
+use monopod_api::{Host, Subnet, names};
 use monopod_policy::record::address_of;
 use serde_json::json;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -88,8 +88,9 @@ async fn consider(client: &Client, requests: &Api<CertificateSigningRequest>, re
     loop {
         let decided = async {
             // Read anew, not from a cache: a host that has just got its block may ask at once.
-            let hosts = Api::<Host>::all(client.clone()).list(&kube::api::ListParams::default()).await?;
-            match verdict(&request.spec, &hosts.items) {
+            let hosts = Api::<Host>::all(client.clone()).list(&ListParams::default()).await?;
+            let subnets = Api::<Subnet>::all(client.clone()).list(&ListParams::default()).await?;
+            match verdict(&request.spec, &hosts.items, &subnets.items) {
                 Ok(()) => approve(requests, &name).await,
                 Err(Denial::Foreign) => Ok(()),
                 Err(denial) => {
@@ -126,7 +127,7 @@ async fn approve(requests: &Api<CertificateSigningRequest>, name: &str) -> Resul
 }
 
 /// Whether a request may be approved.
-fn verdict(spec: &CertificateSigningRequestSpec, hosts: &[Host]) -> Result<(), Denial> {
+fn verdict(spec: &CertificateSigningRequestSpec, hosts: &[Host], subnets: &[Subnet]) -> Result<(), Denial> {
     let user = spec.username.as_deref().unwrap_or_default();
     let is_in = |group: &str| spec.groups.iter().flatten().any(|one| one == group);
     let is_serving = spec.signer_name == SERVING_SIGNER;
@@ -144,23 +145,29 @@ fn verdict(spec: &CertificateSigningRequestSpec, hosts: &[Host]) -> Result<(), D
     let Some(address) = address_of(node) else {
         return Err(if is_serving { Denial::Foreign } else { foreign() });
     };
-    let host = hosts.iter().find(|host| blocks(host).any(|block| block.contains(&address)));
-    let host = host.ok_or_else(foreign)?;
+    let host = holder(subnets, address).ok_or_else(foreign)?;
     check_usages(spec, if is_serving { "server auth" } else { "client auth" })?;
     match asking {
-        Some(asking) if host.name_any() != asking => Err(foreign()),
+        Some(asking) if host != asking => Err(foreign()),
         Some(_) => (asked.addresses.is_empty() && !asked.other_names).then_some(()).ok_or(Denial::Names),
         None if user != asked.common_name => Err(Denial::Subject),
         None => {
-            let own = host.status.as_ref().and_then(|status| status.address.as_deref()?.parse::<IpAddr>().ok());
+            let host = hosts.iter().find(|one| one.name_any() == host);
+            let own = host
+                .and_then(|host| host.status.as_ref())
+                .and_then(|status| status.address.as_deref()?.parse::<IpAddr>().ok());
             let are_own = own.is_some_and(|own| asked.addresses == [own]) && !asked.other_names;
             are_own.then_some(()).ok_or(Denial::Names)
         }
     }
 }
 
-fn blocks(host: &Host) -> impl Iterator<Item = IpNet> + '_ {
-    host.status.iter().flat_map(|status| &status.address_blocks).filter_map(|block| block.cidr.parse().ok())
+/// The host that holds an address. The Subnets say so, whose status hosts cannot write, and not the Hosts, whose status they
+/// can.
+fn holder(subnets: &[Subnet], address: IpAddr) -> Option<&str> {
+    let blocks = subnets.iter().flat_map(|subnet| subnet.status.iter().flat_map(|status| &status.blocks));
+    let has = |cidr: &str| cidr.parse::<IpNet>().is_ok_and(|block| block.contains(&address));
+    blocks.into_iter().find(|block| has(&block.cidr)).map(|block| block.host.as_str())
 }
 
 fn check_usages(spec: &CertificateSigningRequestSpec, purpose: &str) -> Result<(), Denial> {
@@ -211,7 +218,7 @@ fn address(name: &GeneralName<'_>) -> Option<IpAddr> {
 mod tests {
     use k8s_openapi::ByteString;
     use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
-    use monopod_api::{AddressBlock, Host, HostSpec, HostStatus};
+    use monopod_api::{HandedOutBlock, Host, HostSpec, HostStatus, Subnet, SubnetSpec, SubnetStatus};
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
     use super::{CLIENT_SIGNER, Denial, SERVING_SIGNER, verdict};
@@ -220,14 +227,20 @@ mod tests {
     const USER: &str = "system:node:fargate-ip-10-0-0-5.local.compute.internal";
 
     fn hosts() -> Vec<Host> {
-        let host = |name: &str, block: &str, address: &str| {
+        let host = |name: &str, address: &str| {
             let mut host = Host::new(name, HostSpec::default());
-            let block = AddressBlock { subnet: "a".to_owned(), cidr: block.to_owned(), free: 0 };
-            let address = Some(address.to_owned());
-            host.status = Some(HostStatus { address_blocks: vec![block], address, ..HostStatus::default() });
+            host.status = Some(HostStatus { address: Some(address.to_owned()), ..HostStatus::default() });
             host
         };
-        vec![host("a", "10.0.0.0/28", "192.0.2.1"), host("b", "10.0.1.0/28", "192.0.2.2")]
+        vec![host("a", "192.0.2.1"), host("b", "192.0.2.2")]
+    }
+
+    fn subnets() -> Vec<Subnet> {
+        let mut subnet = Subnet::new("s", SubnetSpec::default());
+        let block = |host: &str, cidr: &str| HandedOutBlock { cidr: cidr.to_owned(), host: host.to_owned() };
+        let blocks = vec![block("a", "10.0.0.0/28"), block("b", "10.0.1.0/28")];
+        subnet.status = Some(SubnetStatus { blocks, ..SubnetStatus::default() });
+        vec![subnet]
     }
 
     /// A request of a user in a group, for a subject and addresses.
@@ -251,35 +264,35 @@ mod tests {
 
     #[test]
     fn a_host_gets_certificates_of_its_own_nodes_only() {
-        let ask = |user: &str, group: &str| verdict(&spec(CLIENT_SIGNER, user, group, USER, &[]), &hosts());
+        let ask = |user: &str, group: &str| verdict(&spec(CLIENT_SIGNER, user, group, USER, &[]), &hosts(), &subnets());
         assert_eq!(ask("monopod:host:a", "monopod:hosts"), Ok(()));
         assert_eq!(ask("monopod:host:b", "monopod:hosts"), Err(Denial::NotItsNode(NODE.to_owned())));
         assert_eq!(ask("monopod:host:a", "system:authenticated"), Err(Denial::Foreign));
         let other = spec(CLIENT_SIGNER, "monopod:host:a", "monopod:hosts", "system:node:worker-1", &[]);
-        assert_eq!(verdict(&other, &hosts()), Err(Denial::NotItsNode("worker-1".to_owned())));
+        assert_eq!(verdict(&other, &hosts(), &subnets()), Err(Denial::NotItsNode("worker-1".to_owned())));
         let admin = spec(CLIENT_SIGNER, "monopod:host:a", "monopod:hosts", "kubernetes-admin", &[]);
-        assert_eq!(verdict(&admin, &hosts()), Err(Denial::Subject));
+        assert_eq!(verdict(&admin, &hosts(), &subnets()), Err(Denial::Subject));
         let named = spec(CLIENT_SIGNER, "monopod:host:a", "monopod:hosts", USER, &["192.0.2.1"]);
-        assert_eq!(verdict(&named, &hosts()), Err(Denial::Names));
+        assert_eq!(verdict(&named, &hosts(), &subnets()), Err(Denial::Names));
     }
 
     #[test]
     fn a_node_gets_a_serving_certificate_for_the_address_of_its_host_only() {
         let ask = |user: &str, addresses: &[&str]| {
-            verdict(&spec(SERVING_SIGNER, user, "system:nodes", USER, addresses), &hosts())
+            verdict(&spec(SERVING_SIGNER, user, "system:nodes", USER, addresses), &hosts(), &subnets())
         };
         assert_eq!(ask(USER, &["192.0.2.1"]), Ok(()));
         assert_eq!(ask(USER, &["192.0.2.2"]), Err(Denial::Names));
         assert_eq!(ask(USER, &["192.0.2.1", "10.96.0.1"]), Err(Denial::Names));
         assert_eq!(ask("system:node:other", &["192.0.2.1"]), Err(Denial::Subject));
         let plain = spec(SERVING_SIGNER, "system:node:worker", "system:nodes", "system:node:worker", &["192.0.2.1"]);
-        assert_eq!(verdict(&plain, &hosts()), Err(Denial::Foreign));
+        assert_eq!(verdict(&plain, &hosts(), &subnets()), Err(Denial::Foreign));
     }
 
     #[test]
     fn usages_must_be_those_of_the_signer() {
         let mut spec = spec(CLIENT_SIGNER, "monopod:host:a", "monopod:hosts", USER, &[]);
         spec.usages = Some(vec!["client auth".to_owned(), "server auth".to_owned()]);
-        assert!(matches!(verdict(&spec, &hosts()), Err(Denial::Usages(_))));
+        assert!(matches!(verdict(&spec, &hosts(), &subnets()), Err(Denial::Usages(_))));
     }
 }

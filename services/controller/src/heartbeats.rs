@@ -29,14 +29,15 @@ pub(crate) async fn run(client: Client) {
 }
 
 async fn look(client: &Client) -> Result<(), kube::Error> {
-    let leases = Api::<Lease>::namespaced(client.clone(), names::SYSTEM_NAMESPACE).list(&ListParams::default()).await?;
+    let leases =
+        Api::<Lease>::namespaced(client.clone(), names::HEARTBEAT_NAMESPACE).list(&ListParams::default()).await?;
     let heard: BTreeMap<String, LeaseSpec> =
         leases.items.into_iter().filter_map(|lease| Some((lease.name_any(), lease.spec?))).collect();
     let hosts = Api::<Host>::all(client.clone());
     let now = Timestamp::now();
     for host in hosts.list(&ListParams::default()).await?.items {
         let name = host.name_any();
-        if !is_ready(&host) || heard.get(&name).is_some_and(|lease| !is_overdue(lease, now)) {
+        if !host.is_ready() || heard.get(&name).is_some_and(|lease| !is_overdue(lease, now)) {
             continue;
         }
         tracing::warn!(host = name, "the host is silent and gets no more Pods");
@@ -53,11 +54,6 @@ async fn look(client: &Client) -> Result<(), kube::Error> {
         }
     }
     Ok(())
-}
-
-fn is_ready(host: &Host) -> bool {
-    let conditions = host.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 fn is_overdue(lease: &LeaseSpec, now: Timestamp) -> bool {

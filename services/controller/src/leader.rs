@@ -71,8 +71,10 @@ impl Election {
         let mut renewed = Instant::now();
         while renewed.elapsed() < RENEW_DEADLINE {
             tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(RENEW_DEADLINE, self.try_take()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            // Others count from when it was asked, not from when we heard the answer.
+            let asked = Instant::now();
+            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.try_take()).await {
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the Lease was not renewed");

@@ -19,6 +19,8 @@ use monopod_api::{FargateProfile, FargateProfileStatus, ProfilePhase, Rejection,
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::subnets::is_listed;
+
 /// Keeps a profile until its Pods are gone.
 const FINALIZER: &str = "monopod.dev/pods";
 /// How many rejections are shown.
@@ -47,6 +49,11 @@ pub(crate) async fn run(client: Client) {
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "profiles cannot be watched"),
             },
             () = tokio::time::sleep_until(at), if due.is_some() => {
+                // Before all Pods are listed, a profile would seem to have none.
+                if !(is_listed(&profiles).await && is_listed(&pods).await) {
+                    due = Some(Instant::now() + PAUSE);
+                    continue;
+                }
                 due = match keep_all(&client, &profiles, &pods).await {
                     Ok(next) => next.map(|pause| Instant::now() + pause),
                     Err(error) => {

@@ -40,23 +40,28 @@ pub(crate) async fn run(client: Client) {
     let (hosts_seen, subnets_seen) = (hosts_seen.map(|seen| seen.map(drop)), subnets_seen.map(|seen| seen.map(drop)));
     let mut seen = futures_util::stream::select(hosts_seen.boxed(), subnets_seen.boxed());
     let mut ready = (false, false);
-    while let Some(event) = seen.next().await {
-        if let Err(error) = event {
-            tracing::warn!(error = &error as &dyn std::error::Error, "Hosts or Subnets cannot be watched");
-            continue;
+    let mut again = None;
+    loop {
+        tokio::select! {
+            Some(event) = seen.next() => if let Err(error) = event {
+                tracing::warn!(error = &error as &dyn std::error::Error, "Hosts or Subnets cannot be watched");
+                continue;
+            },
+            () = tokio::time::sleep(PAUSE), if again.is_some() => {}
         }
         // Before both are listed, a block that is handed out may not be known.
         ready = (ready.0 || is_listed(&hosts).await, ready.1 || is_listed(&subnets).await);
-        if ready == (true, true)
-            && let Err(error) = hand_out(&client, &hosts, &subnets).await
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "address blocks were not written");
-            tokio::time::sleep(PAUSE).await;
+        if ready == (true, true) {
+            again = hand_out(&client, &hosts, &subnets).await.err();
+            if let Some(error) = &again {
+                tracing::warn!(error = error as &dyn std::error::Error, "address blocks are not written yet");
+            }
         }
     }
 }
 
-async fn is_listed<T: Lookup<DynamicType = ()> + Clone + 'static>(objects: &Store<T>) -> bool {
+/// Whether a store has been filled once.
+pub(crate) async fn is_listed<T: Lookup<DynamicType = ()> + Clone + 'static>(objects: &Store<T>) -> bool {
     tokio::time::timeout(Duration::ZERO, objects.wait_until_ready()).await.is_ok()
 }
 
@@ -65,16 +70,19 @@ async fn hand_out(client: &Client, hosts: &Store<Host>, subnets: &Store<Subnet>)
     let hosts: Vec<&Host> = hosts.iter().map(AsRef::as_ref).collect();
     let subnets: Vec<&Subnet> = subnets.iter().map(AsRef::as_ref).collect();
     let plan = plan(&hosts, &subnets);
+    // First the Subnets, which are the record: with the version that was read, so that no two plans give one block.
+    let subnet_objects = Api::<Subnet>::all(client.clone());
+    for (subnet, status) in &plan.statuses {
+        let version =
+            subnets.iter().find(|one| one.name_any() == *subnet).and_then(|one| one.metadata.resource_version.clone());
+        let status = json!({"metadata": {"resourceVersion": version}, "status": status});
+        subnet_objects.patch_status(subnet, &PatchParams::default(), &Patch::Merge(status)).await?;
+    }
     let host_objects = Api::<Host>::all(client.clone());
     for (host, blocks) in &plan.blocks {
         let blocks = json!({"status": {"addressBlocks": blocks}});
         host_objects.patch_status(host, &PatchParams::default(), &Patch::Merge(blocks)).await?;
         tracing::info!(host, "address blocks are handed out");
-    }
-    let subnet_objects = Api::<Subnet>::all(client.clone());
-    for (subnet, status) in &plan.statuses {
-        let status = json!({"status": status});
-        subnet_objects.patch_status(subnet, &PatchParams::default(), &Patch::Merge(status)).await?;
     }
     Ok(())
 }
@@ -106,7 +114,7 @@ pub(crate) fn plan(hosts: &[&Host], subnets: &[&Subnet]) -> Plan {
     for subnet in subnets {
         let name = subnet.name_any();
         let Some(IpNet::V4(range)) = subnet.network() else { continue };
-        let mut taken: Vec<(Ipv4Net, String)> = held(&hosts, &name, range);
+        let mut taken: Vec<(Ipv4Net, String)> = held(&hosts, subnet, range);
         let mut lacking = Vec::new();
         let is_usable = !overlapping.contains_key(&name);
         for host in hosts.iter().filter(|host| is_usable && serves(host, subnet)) {
@@ -148,18 +156,18 @@ fn serves(host: &Host, subnet: &Subnet) -> bool {
         && host.status.as_ref().is_some_and(|status| status.capacity.is_some())
 }
 
-/// The blocks of a Subnet that hosts have. Of two that overlap, which nobody may write, the first host keeps it.
-fn held(hosts: &[&Host], subnet: &str, range: Ipv4Net) -> Vec<(Ipv4Net, String)> {
+/// The blocks of a Subnet that hosts hold, by the Subnet's own status, which hosts cannot write. Of two that overlap, which
+/// nobody may write, the first counts.
+fn held(hosts: &[&Host], subnet: &Subnet, range: Ipv4Net) -> Vec<(Ipv4Net, String)> {
     let mut held: Vec<(Ipv4Net, String)> = Vec::new();
-    for host in hosts {
-        for block in host.status.iter().flat_map(|status| &status.address_blocks).filter(|block| block.subnet == subnet)
+    for block in subnet.status.iter().flat_map(|status| &status.blocks) {
+        let is_known = hosts.iter().any(|host| host.name_any() == block.host);
+        if let Ok(network) = block.cidr.parse::<Ipv4Net>()
+            && is_known
+            && range.contains(&network)
+            && !held.iter().any(|(other, _)| overlap(*other, network))
         {
-            if let Ok(block) = block.cidr.parse::<Ipv4Net>()
-                && range.contains(&block)
-                && !held.iter().any(|(other, _)| overlap(*other, block))
-            {
-                held.push((block, host.name_any()));
-            }
+            held.push((network, block.host.clone()));
         }
     }
     held
@@ -239,17 +247,15 @@ fn condition(before: &[Condition], kind: &str, is_true: bool, reason: &str, mess
 mod tests {
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
     use kube::ResourceExt as _;
-    use monopod_api::{AddressBlock, Host, HostResources, HostSpec, HostStatus, Subnet, SubnetSpec};
+    use monopod_api::{HandedOutBlock, Host, HostResources, HostSpec, HostStatus, Subnet, SubnetSpec, SubnetStatus};
 
     use super::plan;
 
-    fn host(name: &str, cpu: &str, blocks: &[&str]) -> Host {
+    fn host(name: &str, cpu: &str) -> Host {
         let mut host = Host::new(name, HostSpec { zone: "a".to_owned(), ..HostSpec::default() });
         let amount = |text: &str| Quantity(text.to_owned());
         let capacity = HostResources { cpu: amount(cpu), memory: amount("1Gi"), ephemeral_storage: amount("1Gi") };
-        let block = |cidr: &&str| AddressBlock { subnet: "a".to_owned(), cidr: (*cidr).to_owned(), free: 0 };
-        let address_blocks = blocks.iter().map(block).collect();
-        host.status = Some(HostStatus { capacity: Some(capacity), address_blocks, ..HostStatus::default() });
+        host.status = Some(HostStatus { capacity: Some(capacity), ..HostStatus::default() });
         host
     }
 
@@ -268,20 +274,26 @@ mod tests {
 
     #[test]
     fn each_host_gets_a_block_of_its_size_and_none_twice() {
-        let (small, large) = (host("s", "1", &[]), host("l", "64", &[]));
+        let (small, large) = (host("s", "1"), host("l", "64"));
         let blocks = given(&[&small, &large], &subnet("10.0.0.0/16"));
         assert_eq!(blocks, [("l".to_owned(), "10.0.0.0/24".to_owned()), ("s".to_owned(), "10.0.1.0/28".to_owned())]);
     }
 
     #[test]
     fn what_a_host_has_stays_its_own() {
-        let (old, new) = (host("z", "1", &["10.0.0.0/28"]), host("a", "1", &[]));
-        assert_eq!(given(&[&old, &new], &subnet("10.0.0.0/24")), [("a".to_owned(), "10.0.0.16/28".to_owned())]);
+        let (old, new) = (host("z", "1"), host("a", "1"));
+        let mut subnet = subnet("10.0.0.0/24");
+        let block = |host: &str, cidr: &str| HandedOutBlock { cidr: cidr.to_owned(), host: host.to_owned() };
+        let blocks = vec![block("z", "10.0.0.0/28"), block("gone", "10.0.0.16/28")];
+        subnet.status = Some(SubnetStatus { blocks, ..SubnetStatus::default() });
+        let given = given(&[&old, &new], &subnet);
+        let expected = [("a", "10.0.0.16/28"), ("z", "10.0.0.0/28")];
+        assert_eq!(given, expected.map(|(host, block)| (host.to_owned(), block.to_owned())));
     }
 
     #[test]
     fn a_subnet_that_is_used_up_gives_smaller_blocks_then_says_so() {
-        let hosts: Vec<Host> = ["a", "b", "c"].map(|name| host(name, "2", &[])).into();
+        let hosts: Vec<Host> = ["a", "b", "c"].map(|name| host(name, "2")).into();
         let hosts: Vec<&Host> = hosts.iter().collect();
         let subnet = subnet("10.0.0.0/27");
         assert_eq!(given(&hosts, &subnet), [("a".to_owned(), "10.0.0.0/27".to_owned())]);
@@ -299,7 +311,7 @@ mod tests {
     fn a_subnet_of_anothers_range_hands_out_nothing() {
         let mut inner = subnet("10.0.0.0/24");
         inner.metadata.name = Some("b".to_owned());
-        let host = host("h", "1", &[]);
+        let host = host("h", "1");
         let plan = plan(&[&host], &[&subnet("10.0.0.0/16"), &inner]);
         assert_eq!(plan.blocks["h"].iter().map(|block| &*block.subnet).collect::<Vec<_>>(), ["a"]);
         assert!(plan.statuses["b"].conditions.iter().any(|one| one.type_ == "Overlaps" && one.status == "True"));

@@ -1,6 +1,6 @@
 //! A profile, a Deployment, and what kubectl shows of it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::stage::{PATIENCE, on_stage};
 
@@ -24,6 +24,8 @@ spec:
 #[tokio::test]
 async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> Result<()> {
     on_stage(1, async |stage| {
+        let all = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+        stage.kubectl(&["apply", "-k", all, "--dry-run=server"]).await.context("the whole of deploy/ is taken")?;
         stage.apply(WEB).await?;
         stage.kubectl(&["rollout", "status", "-n", "shop", "deployment/web", PATIENCE]).await?;
         let nodes = stage.kubectl(&["get", "nodes", "-o", "wide"]).await?;

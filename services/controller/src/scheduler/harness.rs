@@ -9,7 +9,8 @@ use monopod_types::PodUid;
 use serde_json::{Value, json};
 
 use super::BATCH;
-use super::world::{Answer, Change, Seen, World};
+use super::watches::{Change, Seen};
+use super::world::{Answer, World};
 
 /// Answers for `pods` Pods in a cluster of `hosts` hosts in three zones; how many were placed, and how long it took from the
 /// first look at a Pod to the last answer, with what its Node then changes.

@@ -7,6 +7,7 @@
 //! ```
 //! One task owns the world and decides; writes run beside it. A place counts as taken from the moment it is decided.
 
+mod facts;
 pub mod harness;
 mod queue;
 mod report;
@@ -25,11 +26,13 @@ use monopod_policy::placement::CommonLabels;
 use monopod_policy::record::Record;
 use monopod_types::PodUid;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use queue::Queue;
 use report::Reports;
-use world::{Answer, Change, Consequences, Orphan, Seen, World};
+use watches::{Change, Seen};
+use world::{Answer, Consequences, Orphan, World};
 use write::Written;
 
 use crate::status::Status;
@@ -58,6 +61,8 @@ struct Scheduler {
     /// Pods whose placement or Binding is being written.
     writing: HashSet<PodUid>,
     places: Arc<Semaphore>,
+    /// They end with us: the next leader is not to meet our late writes.
+    writes: JoinSet<()>,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -74,6 +79,7 @@ pub(crate) async fn run(client: Client, common: CommonLabels, status: Arc<Status
         status,
         writing: HashSet::new(),
         places: Arc::new(Semaphore::new(WRITES)),
+        writes: JoinSet::new(),
         done,
     };
     // Nothing is decided before everything is known: a host may look empty whose Nodes are not listed yet.
@@ -81,6 +87,8 @@ pub(crate) async fn run(client: Client, common: CommonLabels, status: Arc<Status
     while let Some(change) = changes.recv_unlisted().await {
         orphans.extend(scheduler.take(change));
     }
+    // A host may have been removed while nobody looked.
+    orphans.extend(scheduler.world.homeless().into_iter().map(|orphan| (orphan, true)));
     for orphan in orphans {
         scheduler.remove_if_orphaned(orphan);
     }
@@ -105,6 +113,7 @@ pub(crate) async fn run(client: Client, common: CommonLabels, status: Arc<Status
                     scheduler.change(change);
                 }
             }
+            Some(_) = scheduler.writes.join_next() => {}
             () = sleep, if due.is_some() => {}
         }
     }
@@ -175,7 +184,7 @@ impl Scheduler {
                 self.writing.insert(uid);
                 let status = Arc::clone(&self.status);
                 let common = self.world.common().clone();
-                tokio::spawn(async move {
+                self.writes.spawn(async move {
                     let _place = places.acquire().await;
                     let begun = Instant::now();
                     let written = write::place(&client, &record, &size, &common).await;
@@ -186,7 +195,7 @@ impl Scheduler {
             }
             Answer::Bind(unbound) => {
                 self.writing.insert(uid.clone());
-                tokio::spawn(async move {
+                self.writes.spawn(async move {
                     let _place = places.acquire().await;
                     let written = write::bind(&client, &unbound).await;
                     let _ = done.send(Done::Bound(uid, written));

@@ -7,7 +7,8 @@ use monopod_policy::record::Record;
 use monopod_types::PodUid;
 use serde_json::{Value, json};
 
-use super::world::{Answer, Change, Consequences, Seen, Wake, World};
+use super::watches::{Change, Seen};
+use super::world::{Answer, Consequences, Wake, World};
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()

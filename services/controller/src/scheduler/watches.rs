@@ -12,12 +12,30 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::world::{Change, Seen};
-
 /// Changes that may wait for the scheduler; watches wait with them.
 const WAITING: usize = 4096;
 /// How many kinds are watched.
 const KINDS: usize = 8;
+
+/// One change in the cluster, as a watch tells it.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Pod(Seen<Pod>),
+    Node(Seen<Node>),
+    Host(Seen<Host>),
+    Subnet(Seen<Subnet>),
+    Profile(Seen<FargateProfile>),
+    Claim(Seen<PersistentVolumeClaim>),
+    Volume(Seen<PersistentVolume>),
+    Namespace(Seen<Namespace>),
+}
+
+/// An object that is there, or is there no more.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen<T> {
+    Is(Box<T>),
+    Gone(Box<T>),
+}
 
 enum Told {
     Change(Box<Change>),

@@ -9,38 +9,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use monopod_api::{FargateProfile, Host, MicrovmPod, Subnet, names};
 use monopod_policy::admission::Storage;
-use monopod_policy::decision::{Decision, Outcome, Snapshot, decide};
-use monopod_policy::placement::{
-    AddressBlock, Booking, Cluster, CommonLabels, PodRequest, ProfileRules, Resources, Trigger,
-};
+use monopod_policy::decision::{Outcome, Snapshot, decide};
+use monopod_policy::placement::{AddressBlock, Booking, Cluster, CommonLabels, PodRequest, ProfileRules, Trigger};
 use monopod_policy::profile::WithoutPhase;
 use monopod_policy::record::{self, Record, Taken, default_domain, free_address};
 use monopod_policy::sizing::Size;
-use monopod_types::{GiB, HostName, MiB, MilliCpu, PodUid, ProfileName, Quantity, SubnetName, Zone};
+use monopod_types::{HostName, PodUid, ProfileName, SubnetName, Zone};
 
-/// One change in the cluster, as a watch tells it.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Pod(Seen<Pod>),
-    Node(Seen<Node>),
-    Host(Seen<Host>),
-    Subnet(Seen<Subnet>),
-    Profile(Seen<FargateProfile>),
-    Claim(Seen<PersistentVolumeClaim>),
-    Volume(Seen<PersistentVolume>),
-    Namespace(Seen<Namespace>),
-}
-
-/// An object that is there, or is there no more.
-#[derive(Clone, Debug)]
-pub(crate) enum Seen<T> {
-    Is(Box<T>),
-    Gone(Box<T>),
-}
+use super::facts::{NOTHING, capacity, has_ended, profile_rules, read_block, uid, waiting, waits};
+use super::watches::{Change, Seen};
 
 /// What may make a Pod that waits worth another look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +146,12 @@ impl World {
     /// How many Pods, and how many places are taken.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.pods.len(), self.places.len())
+    }
+
+    /// Nodes on hosts that are not known, once all hosts are.
+    pub(crate) fn homeless(&self) -> Vec<Orphan> {
+        let lost = self.places.values().filter(|place| !self.hosts.contains_key(&place.taken.booking.host));
+        lost.map(|place| Orphan { node: place.node.clone(), pod: place.taken.pod.clone() }).collect()
     }
 
     /// Takes a change; what follows from it.
@@ -463,7 +450,6 @@ impl World {
     fn see_host(&mut self, host: &Host, follows: &mut Consequences) {
         let name = HostName::new(host.name_any());
         let status = host.status.clone().unwrap_or_default();
-        let is_ready = status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
         let blocks: Vec<AddressBlock> =
             status.address_blocks.iter().filter_map(|block| read_block(&name, block)).collect();
         let networks: BTreeSet<IpNet> = blocks.iter().map(|block| block.network).collect();
@@ -476,7 +462,7 @@ impl World {
             zone: Zone::new(&*host.spec.zone),
             subnets: blocks.iter().map(|block| block.subnet.clone()).collect(),
             unschedulable: host.spec.unschedulable || host.metadata.deletion_timestamp.is_some(),
-            ready: is_ready,
+            ready: host.is_ready(),
             total: status.capacity.as_ref().map_or(NOTHING, capacity),
         });
         for block in blocks {
@@ -515,55 +501,5 @@ impl World {
             }
         }
         follows.wakes.extend([Wake::Placement(Trigger::HostChange), Wake::Profile]);
-    }
-}
-
-const NOTHING: Resources = Resources { cpu: MilliCpu(0), memory: MiB(0), disk: GiB(0) };
-
-fn uid(pod: &Pod) -> Option<PodUid> {
-    pod.metadata.uid.as_deref().map(PodUid::new)
-}
-
-/// Whether it is for us to find a place for a Pod.
-fn waits(pod: &Pod) -> bool {
-    let spec = pod.spec.as_ref();
-    let is_ours = spec.is_some_and(|spec| spec.scheduler_name.as_deref() == Some(names::SCHEDULER_NAME));
-    let is_bound = spec.is_some_and(|spec| spec.node_name.is_some());
-    let is_gated = spec.is_some_and(|spec| spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
-    is_ours && !is_bound && !is_gated && !has_ended(pod) && pod.metadata.deletion_timestamp.is_none()
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn profile_rules(name: &ProfileName, profiles: &BTreeMap<String, FargateProfile>) -> ProfileRules {
-    let subnets = profiles.get(name.as_str()).map(|profile| profile.spec.subnets.clone()).unwrap_or_default();
-    ProfileRules { name: name.clone(), subnets: subnets.into_iter().map(SubnetName::new).collect() }
-}
-
-fn waiting(decision: &Decision<'_>) -> Answer {
-    let wakes = match decision.outcome() {
-        Outcome::NotTaken => BTreeSet::from([Wake::Profile]),
-        Outcome::Unsupported if decision.verdict.may_change() => BTreeSet::from([Wake::Storage, Wake::Profile]),
-        Outcome::Unsupported | Outcome::NoSize | Outcome::Runs => BTreeSet::from([Wake::Profile]),
-    };
-    Answer::Wait { reason: decision.reason().to_owned(), message: decision.message(), wakes }
-}
-
-fn read_block(host: &HostName, block: &monopod_api::AddressBlock) -> Option<AddressBlock> {
-    let network: IpNet = block.cidr.parse().ok()?;
-    let addresses = u32::try_from(network.hosts().take(1 << 16).count()).unwrap_or(u32::MAX);
-    Some(AddressBlock { network, subnet: SubnetName::new(&*block.subnet), host: host.clone(), addresses })
-}
-
-/// What a host says it has; an amount that cannot be read is none.
-fn capacity(has: &monopod_api::HostResources) -> Resources {
-    let read = |quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| quantity.0.parse::<Quantity>().ok();
-    Resources {
-        cpu: read(&has.cpu).map_or(MilliCpu(0), Quantity::to_milli_cpu),
-        memory: read(&has.memory).map_or(MiB(0), Quantity::to_mib),
-        disk: read(&has.ephemeral_storage).map_or(GiB(0), Quantity::to_gib),
     }
 }

@@ -82,6 +82,10 @@ async fn bind_with(client: &Client, unbound: &Unbound, binding: &Binding) -> Wri
                     Err(error) => wait(unbound, &error).await,
                 }
             }
+            // Somebody else's rule forbids it; others are not to wait for that.
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 401 | 403 | 422) => {
+                return Written::Failed(kube::Error::Api(status));
+            }
             Err(error) => wait(unbound, &error).await,
         }
     }

@@ -111,11 +111,6 @@ async fn say(client: &Client, settings: &ClusterSettings) -> Result<Host, Cluste
     said.map_err(ClusterError::asking(format!("write the status of Host {name}")))
 }
 
-fn is_ready(host: &Host) -> bool {
-    let conditions = host.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
-}
-
 /// Since when the Host is ready: now, unless it was before.
 fn since(host: &Host) -> Timestamp {
     let conditions = host.status.iter().flat_map(|status| &status.conditions);
@@ -159,7 +154,7 @@ pub(super) async fn keep(client: Client, settings: ClusterSettings) {
         let beaten = match host {
             Ok(Some(host)) => match beat(&client, &settings, &host).await {
                 // The controller had given us up.
-                Ok(()) if !is_ready(&host) => say(&client, &settings).await.map(drop),
+                Ok(()) if !host.is_ready() => say(&client, &settings).await.map(drop),
                 beaten => beaten,
             },
             // Somebody removed it while we run: it is made again.
@@ -180,7 +175,7 @@ async fn beat(client: &Client, settings: &ClusterSettings, host: &Host) -> Resul
         uid: host.uid().unwrap_or_default(),
         ..OwnerReference::default()
     };
-    let leases = Api::<Lease>::namespaced(client.clone(), names::SYSTEM_NAMESPACE);
+    let leases = Api::<Lease>::namespaced(client.clone(), names::HEARTBEAT_NAMESPACE);
     renew(&leases, &settings.host_name, &settings.host_name, Some(owner)).await
 }
 
