@@ -4,7 +4,7 @@ mod cluster;
 mod ready;
 mod resolver;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use monopod_types::GiB;
 use monopod_vmm::VmError;
 use monopod_vmm_qemu::{Accelerator, Config, Guest, JailCommand, QemuVmm, Users, probe};
 use monopod_volumes::{Owner, ScratchConfig, ScratchDisks, ScratchError};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,9 @@ pub(crate) struct Arguments {
     /// The name servers of Pods [default: /etc/resolv.conf, or what systemd-resolved asks]. Those on the loopback are left out.
     #[arg(long, value_name = "FILE", env = "MONOPOD_RESOLV_CONF")]
     resolv_conf: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are; nowhere if not given.
+    #[arg(long, value_name = "ADDRESS", env = "MONOPOD_STATUS_LISTEN")]
+    status_listen: Option<SocketAddr>,
     /// End after so many seconds without a running Pod.
     #[arg(long, value_name = "SECONDS")]
     exit_when_idle: Option<u64>,
@@ -176,6 +180,11 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let host = Host::open(parts).await?;
     let stop = CancellationToken::new();
     tokio::spawn(service::until_told(stop.clone()));
+    if let Some(address) = arguments.status_listen {
+        let failed = |source| StartError::Io { action: format!("failed to listen on {address}"), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        tokio::spawn(monopod_host::serve_status(Arc::clone(&host), listener, stop.clone()));
+    }
     if let Some(seconds) = arguments.exit_when_idle {
         tokio::spawn(until_idle(arguments.folders, Duration::from_secs(seconds), stop.clone()));
     }

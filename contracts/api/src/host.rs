@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{DISK_PRESSURE, MEMORY_PRESSURE};
 use crate::problem::{FieldProblem, Problems, check_metadata, is_label_value};
 
 const BAD_ZONE: &str = "The zone becomes the value of a Node label: 1 to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends.";
@@ -127,8 +128,17 @@ pub struct AddressBlock {
 impl Host {
     /// Whether the host says that it takes Pods, and nobody has given it up since.
     pub fn is_ready(&self) -> bool {
+        self.is("Ready")
+    }
+
+    /// Whether the machine is short of memory or disk, so that it should get no further Pods.
+    pub fn is_short(&self) -> bool {
+        self.is(MEMORY_PRESSURE) || self.is(DISK_PRESSURE)
+    }
+
+    fn is(&self, condition: &str) -> bool {
         let conditions = self.status.iter().flat_map(|status| &status.conditions);
-        conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+        conditions.into_iter().any(|one| one.type_ == condition && one.status == "True")
     }
 
     /// Everything that is wrong with the name and the spec; nothing when the Host is good.

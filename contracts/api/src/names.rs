@@ -23,6 +23,12 @@ pub const CAPACITY_PROVISIONED: &str = "CapacityProvisioned";
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Pod and Node label: the machine that runs the microVM.
 pub const HOST_LABEL: &str = "monopod.dev/host";
+/// The condition of a Host whose machine is short of memory.
+pub const MEMORY_PRESSURE: &str = "MemoryPressure";
+/// The condition of a Host whose machine is short of disk.
+pub const DISK_PRESSURE: &str = "DiskPressure";
+/// What the types of a Pod's conditions begin with that say when a stage of its start was done.
+pub const STAGE_CONDITION_PREFIX: &str = "start.monopod.dev/";
 /// Node annotation: the microVM that the Node stands for, as JSON; see [`Microvm`](crate::Microvm).
 pub const MICROVM_ANNOTATION: &str = "monopod.dev/microvm";
 /// `DaemonSet` annotation: `true` leaves its Pods' affinity as it is, so that it may make Pods for nodes of microVMs.

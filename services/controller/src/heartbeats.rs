@@ -6,48 +6,51 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use monopod_api::{Host, names};
 use serde_json::json;
+use tokio::time::Instant;
+
+use crate::renewals::Renewals;
 
 /// Between two looks; that of heartbeats.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Looks after heartbeats until it is dropped.
 pub(crate) async fn run(client: Client) {
-    let mut ticks = tokio::time::interval(PERIOD);
+    let (mut ticks, mut renewals) = (tokio::time::interval(PERIOD), Renewals::default());
     loop {
         ticks.tick().await;
-        if let Err(error) = look(&client).await {
+        if let Err(error) = look(&client, &mut renewals).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats of hosts cannot be looked after");
         }
     }
 }
 
-async fn look(client: &Client) -> Result<(), kube::Error> {
+async fn look(client: &Client, renewals: &mut Renewals) -> Result<(), kube::Error> {
     let leases =
         Api::<Lease>::namespaced(client.clone(), names::HEARTBEAT_NAMESPACE).list(&ListParams::default()).await?;
     let heard: BTreeMap<String, LeaseSpec> =
         leases.items.into_iter().filter_map(|lease| Some((lease.name_any(), lease.spec?))).collect();
+    renewals.retain(|name| heard.contains_key(name));
     let hosts = Api::<Host>::all(client.clone());
-    let now = Timestamp::now();
+    let now = Instant::now();
     for host in hosts.list(&ListParams::default()).await?.items {
         let name = host.name_any();
-        if !host.is_ready() || heard.get(&name).is_some_and(|lease| !is_overdue(lease, now)) {
+        let is_silent = heard.get(&name).is_none_or(|lease| renewals.is_overdue(&name, lease, now));
+        if !host.is_ready() || !is_silent {
             continue;
         }
         tracing::warn!(host = name, "the host is silent and gets no more Pods");
-        let condition = json!({
-            "type": "Ready", "status": "Unknown", "reason": "HostSilent", "message": "the heartbeat of the host is overdue",
-            "lastTransitionTime": Time(now),
-        });
         // With the version that was read: a host that has just spoken up keeps its word.
-        let patch =
-            json!({"metadata": {"resourceVersion": host.resource_version()}, "status": {"conditions": [condition]}});
+        let patch = json!({
+            "metadata": {"resourceVersion": host.resource_version()},
+            "status": {"conditions": silent(&host, Timestamp::now())},
+        });
         match hosts.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             result => drop(result?),
@@ -56,29 +59,17 @@ async fn look(client: &Client) -> Result<(), kube::Error> {
     Ok(())
 }
 
-fn is_overdue(lease: &LeaseSpec, now: Timestamp) -> bool {
-    let patience = SignedDuration::from_secs(lease.lease_duration_seconds.unwrap_or_default().into());
-    lease.renew_time.as_ref().is_none_or(|renewed| now.duration_since(renewed.0) > patience)
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::{SignedDuration, Timestamp};
-    use k8s_openapi::api::coordination::v1::LeaseSpec;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-
-    use super::is_overdue;
-
-    #[test]
-    fn a_heartbeat_counts_as_long_as_its_lease_says() {
-        let now = Timestamp::now();
-        let renewed = |seconds: i64| LeaseSpec {
-            lease_duration_seconds: Some(40),
-            renew_time: Some(MicroTime(now - SignedDuration::from_secs(seconds))),
-            ..LeaseSpec::default()
-        };
-        assert!(!is_overdue(&renewed(39), now));
-        assert!(is_overdue(&renewed(41), now));
-        assert!(is_overdue(&LeaseSpec::default(), now));
-    }
+/// The conditions of a host of which nothing is heard; all but one stay what they were.
+fn silent(host: &Host, now: Timestamp) -> Vec<Condition> {
+    let known = host.status.iter().flat_map(|status| &status.conditions);
+    let mut conditions: Vec<Condition> = known.filter(|one| one.type_ != "Ready").cloned().collect();
+    conditions.push(Condition {
+        type_: "Ready".to_owned(),
+        status: "Unknown".to_owned(),
+        reason: "HostSilent".to_owned(),
+        message: "the heartbeat of the host is overdue".to_owned(),
+        last_transition_time: Time(now),
+        observed_generation: host.metadata.generation,
+    });
+    conditions
 }

@@ -5,14 +5,17 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use monopod_api::names;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::renewals::Renewals;
 
 /// The Lease.
 const NAME: &str = "monopod-controller";
@@ -29,7 +32,7 @@ where
     F: Future<Output = ()>,
 {
     let leases = Api::<Lease>::namespaced(client.clone(), names::SYSTEM_NAMESPACE);
-    let election = Election { leases, identity: identity.to_owned() };
+    let election = Election { leases, identity: identity.to_owned(), renewals: Mutex::default() };
     while !stop.is_cancelled() {
         let elected = tokio::select! {
             () = election.wait() => true,
@@ -51,6 +54,7 @@ where
 struct Election {
     leases: Api<Lease>,
     identity: String,
+    renewals: Mutex<Renewals>,
 }
 
 impl Election {
@@ -94,7 +98,8 @@ impl Election {
         };
         let before = lease.spec.take().unwrap_or_default();
         let holder = before.holder_identity.as_deref().unwrap_or_default();
-        if holder != self.identity && !holder.is_empty() && !is_expired(&before, now) {
+        let is_overdue = self.renewals.lock().await.is_overdue(NAME, &before, Instant::now());
+        if holder != self.identity && !holder.is_empty() && !is_overdue {
             return Ok(false);
         }
         lease.spec = Some(self.spec(now, Some(before)));
@@ -133,12 +138,6 @@ impl Election {
             Err(_) => tracing::warn!("the Lease is not given back in time"),
         }
     }
-}
-
-fn is_expired(lease: &LeaseSpec, now: Timestamp) -> bool {
-    let seconds = i64::from(lease.lease_duration_seconds.unwrap_or_default());
-    let Some(MicroTime(renewed)) = lease.renew_time else { return true };
-    now.duration_since(renewed) > SignedDuration::from_secs(seconds)
 }
 
 /// Somebody else was quicker, which is no error.

@@ -19,6 +19,7 @@ mod known;
 mod leader;
 mod profiles;
 mod registration;
+mod renewals;
 mod scheduler;
 mod server;
 mod status;

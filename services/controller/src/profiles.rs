@@ -78,30 +78,46 @@ async fn keep_all(
             of_profile.entry(profile.clone()).or_default().push(Arc::clone(&pod));
         }
     }
-    let (mut again, objects) = (None, Api::<FargateProfile>::all(client.clone()));
+    let (mut again, mut failed) = (None, None);
     for profile in profiles.state() {
-        let name = profile.name_any();
-        let pods = of_profile.remove(&name).unwrap_or_default();
-        if profile.metadata.deletion_timestamp.is_some() {
-            if !profile.finalizers().iter().any(|one| one == FINALIZER) {
-                continue;
-            }
-            if pods.is_empty() {
-                release(&objects, &profile).await?;
-                continue;
-            }
-            again = Some(EVICTION_PAUSE);
-            evict(client, &pods).await;
-        } else if !profile.finalizers().iter().any(|one| one == FINALIZER) {
-            let finalizers: Vec<_> = profile.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
-            let patch = json!({"metadata": {"resourceVersion": profile.resource_version(), "finalizers": finalizers}});
-            objects.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let pods = of_profile.remove(&profile.name_any()).unwrap_or_default();
+        // One that cannot be written holds up no other.
+        match keep_one(client, &profile, &pods).await {
+            Ok(next) => again = again.or(next),
+            Err(error) => failed = Some(error),
         }
-        let status = status(&profile, &pods);
-        if profile.status.as_ref() != Some(&status) {
-            let patch = json!({"status": status});
-            objects.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    failed.map_or(Ok(again), Err)
+}
+
+/// Brings a profile up to date; after which pause it must be looked at again.
+async fn keep_one(
+    client: &Client,
+    profile: &FargateProfile,
+    pods: &[Arc<Pod>],
+) -> Result<Option<Duration>, kube::Error> {
+    let (objects, name) = (Api::<FargateProfile>::all(client.clone()), profile.name_any());
+    let is_finalized = profile.finalizers().iter().any(|one| one == FINALIZER);
+    let mut again = None;
+    if profile.metadata.deletion_timestamp.is_some() {
+        if !is_finalized {
+            return Ok(None);
         }
+        if pods.is_empty() {
+            release(&objects, profile).await?;
+            return Ok(None);
+        }
+        again = Some(EVICTION_PAUSE);
+        evict(client, pods).await;
+    } else if !is_finalized {
+        let finalizers: Vec<_> = profile.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
+        let patch = json!({"metadata": {"resourceVersion": profile.resource_version(), "finalizers": finalizers}});
+        objects.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    let status = status(profile, pods);
+    if profile.status.as_ref() != Some(&status) {
+        let patch = json!({"status": status});
+        objects.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     Ok(again)
 }

@@ -5,18 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
+use monopod_http_serve::{Answer, accept, serve, serve_pages, text};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -30,12 +29,6 @@ use crate::status::Status;
 const LARGEST: usize = 8 << 20;
 /// How long a client has for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may rest between requests.
-const REST: Duration = Duration::from_secs(90);
-/// How long accepting rests after it failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
-
-type Answer = Response<Full<Bytes>>;
 
 /// The settings of TLS with a certificate.
 pub(crate) fn tls(certificates: &Certificates) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
@@ -78,55 +71,7 @@ pub(crate) async fn serve_webhooks(
 
 /// Serves `/livez`, `/readyz`, `/metrics` and `/state` until told to stop.
 pub(crate) async fn serve_status(listener: TcpListener, status: Arc<Status>, stop: CancellationToken) {
-    let tasks = TaskTracker::new();
-    accept(&listener, &stop, |stream| {
-        let (status, stop) = (Arc::clone(&status), stop.clone());
-        tasks.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer = tell(&status, request.uri().path());
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            serve(TokioIo::new(stream), service, &stop).await;
-        });
-    })
-    .await;
-    tasks.close();
-    tasks.wait().await;
-}
-
-async fn accept(listener: &TcpListener, stop: &CancellationToken, take: impl Fn(TcpStream)) {
-    let accepting = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => take(stream),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to accept a connection");
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                }
-            }
-        }
-    };
-    stop.run_until_cancelled(accepting).await;
-}
-
-async fn serve<I, S>(stream: I, service: S, stop: &CancellationToken)
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible>,
-{
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(REST);
-    let mut connection = std::pin::pin!(server.serve_connection(stream, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
-    }
+    serve_pages(listener, stop, move |path| tell(&status, path)).await;
 }
 
 async fn review(caches: &Caches, status: &Status, request: Request<Incoming>) -> Answer {
@@ -174,12 +119,6 @@ fn tell(status: &Status, path: &str) -> Answer {
         "/state" => text(StatusCode::OK, format!("{:#}\n", status.state())),
         _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /state\n"),
     }
-}
-
-fn text(code: StatusCode, text: impl Into<String>) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(text.into())));
-    *response.status_mut() = code;
-    response
 }
 
 /// Takes a port.

@@ -113,7 +113,17 @@ pub(crate) fn plan(hosts: &[&Host], subnets: &[&Subnet]) -> Plan {
     let mut statuses = BTreeMap::new();
     for subnet in subnets {
         let name = subnet.name_any();
-        let Some(IpNet::V4(range)) = subnet.network() else { continue };
+        let range = match subnet.network() {
+            Some(IpNet::V4(range)) => range,
+            Some(IpNet::V6(_)) => {
+                let status = unserved(subnet);
+                if subnet.status.as_ref() != Some(&status) {
+                    statuses.insert(name, status);
+                }
+                continue;
+            }
+            None => continue,
+        };
         let mut taken: Vec<(Ipv4Net, String)> = held(&hosts, subnet, range);
         let mut lacking = Vec::new();
         let is_usable = !overlapping.contains_key(&name);
@@ -228,6 +238,18 @@ fn status(
     }
 }
 
+/// The status of a Subnet whose addresses Pods cannot have.
+fn unserved(subnet: &Subnet) -> SubnetStatus {
+    let before = subnet.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+    let message =
+        "Pods get IPv4 addresses only, so this range hands out nothing; give the zone a Subnet with an IPv4 range";
+    SubnetStatus {
+        observed_generation: subnet.metadata.generation,
+        conditions: vec![condition(before, EXHAUSTED, true, "IPv6NotServed", message)],
+        ..SubnetStatus::default()
+    }
+}
+
 /// A condition; its time stays while it says the same.
 fn condition(before: &[Condition], kind: &str, is_true: bool, reason: &str, message: &str) -> Condition {
     let status = if is_true { "True" } else { "False" };
@@ -305,6 +327,14 @@ mod tests {
             ("True", "there is no block left for b, c; give the zone another Subnet")
         );
         assert_eq!(status.addresses_free, Some(0));
+    }
+
+    #[test]
+    fn a_range_of_ipv6_says_that_it_hands_out_nothing() {
+        let plan = plan(&[&host("h", "1")], &[&subnet("fd00:1::/64")]);
+        assert!(plan.blocks.is_empty());
+        let exhausted = &plan.statuses["a"].conditions[0];
+        assert_eq!((&*exhausted.type_, &*exhausted.reason), ("AddressesExhausted", "IPv6NotServed"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::identity::{PodName, new_uid};
 use crate::journal::{Journal, Journals, PodRecord, PortRecord, SizeRecord, StateRecord};
 use crate::logs::pod_folder;
 use crate::machine::Machine;
+use crate::metrics::Metrics;
 use crate::news::{Finished, Item};
 use crate::objects::Objects;
 use crate::pod::{Beginning, LogBook, PodHandle, PodShared, PodTask, Recovered};
@@ -96,7 +97,9 @@ impl Host {
         let prober = Prober::new()?;
         let room_wanted = Notify::new();
         let period = settings.housekeeping_period;
-        let machine = Arc::new(Machine { vmm, net, images: source, disks, disk_owner, prober, room_wanted, settings });
+        let metrics = Arc::new(Metrics::new());
+        let machine = Machine { vmm, net, images: source, disks, disk_owner, prober, metrics, room_wanted, settings };
+        let machine = Arc::new(machine);
         let pods = Mutex::default();
         let host = Arc::new(Self { machine, images, started_at: Timestamp::now(), pods, journals, logs });
         host.adopt().await?;
@@ -145,7 +148,7 @@ impl Host {
     }
 
     async fn adopt_pod(self: &Arc<Self>, uid: &str, recovered: Recovered) {
-        let shared = recovered.shared(uid, &self.logs);
+        let shared = recovered.shared(uid, &self.logs, Arc::clone(&self.machine.metrics));
         let (name, journal) = (shared.name.clone(), recovered.journal.clone());
         if recovered.state.finished.is_some() {
             recovered.tell_end(&shared);
@@ -241,7 +244,7 @@ impl Host {
         let journal = self.journals.of(&uid);
         journal.write_pod(&record)?;
         let logs = LogBook::new(pod_folder(&self.logs, &name.namespace, &name.name, &uid));
-        let shared = Arc::new(PodShared::new(name, uid.clone(), size, now, logs));
+        let shared = Arc::new(PodShared::new(name, uid.clone(), size, now, logs, Arc::clone(&self.machine.metrics)));
         shared.news.tell(now, Item::Admitted { uid, size });
         for port in &record.published_ports {
             shared.news.tell(now, Item::Published(port.clone()));

@@ -10,6 +10,7 @@ use monopod_vmm::{VmId, Vmm};
 use monopod_volumes::{Owner, ScratchDisks};
 use tokio::sync::Notify;
 
+use crate::metrics::Metrics;
 use crate::probes::Prober;
 use crate::settings::Settings;
 
@@ -26,6 +27,7 @@ pub(crate) struct Machine {
     /// The user that scratch disks belong to.
     pub(crate) disk_owner: Owner,
     pub(crate) prober: Prober,
+    pub(crate) metrics: Arc<Metrics>,
     /// A pull has found the disk full.
     pub(crate) room_wanted: Notify,
     /// What the daemon was told.

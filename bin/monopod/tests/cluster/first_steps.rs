@@ -1,8 +1,14 @@
 //! A profile, a Deployment, and what kubectl shows of it.
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use monopod_api::Host;
+use monopod_testkit::cluster::HOST_STATUS_PORT;
+use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, on_stage};
+use crate::stage::{PATIENCE, Stage, on_stage};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -62,6 +68,8 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         for reason in ["Scheduled", "Pulling", "Pulled", "Created", "Started"] {
             ensure!(events.contains(reason), "{reason}: {events}");
         }
+        stages_are_told(stage, name).await?;
+        a_host_speaks_for_itself_only(stage).await?;
         stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
         stage
             .wait_printed("no Pod and no Node is left", &["get", "pods,nodes", "-A", "-o", "name"], str::is_empty)
@@ -69,4 +77,52 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         Ok(())
     })
     .await
+}
+
+/// The stages of a start are conditions with times, one event, and figures for Prometheus.
+async fn stages_are_told(stage: &Stage<'_>, pod: &str) -> Result<()> {
+    let described = stage.kubectl(&["describe", "pod", "-n", "shop", pod]).await?;
+    let stages =
+        ["admitted", "sized", "placed", "image", "network", "vm", "agent", "volumes", "init", "started", "ready"];
+    for name in stages {
+        ensure!(described.contains(&format!("start.monopod.dev/{name} ")), "{name}: {described}");
+    }
+    ensure!(described.matches("MicroVMReady").count() == 1, "{described}");
+    let status = std::net::SocketAddr::from((stage.hosts[0].address(), HOST_STATUS_PORT));
+    let (_, figures) = stage.cluster.page(status, "/metrics").await?;
+    for name in stages {
+        ensure!(figures.contains(&format!("monopod_host_start_stage_seconds_count{{stage=\"{name}\"}} ")), "{figures}");
+    }
+    ensure!(figures.contains("monopod_host_pods_running 2\n"), "{figures}");
+    let free = ["get", "hosts", "-o", "jsonpath={.items[*].status.free.cpu}"];
+    stage.wait_printed("the host says what is free", &free, |text| text == "7500m").await;
+    Ok(())
+}
+
+/// A machine that was stolen cannot write for another, nor give itself addresses.
+async fn a_host_speaks_for_itself_only(stage: &Stage<'_>) -> Result<()> {
+    let own = stage.hosts[0].name();
+    let client = async |name: &str| stage.cluster.client_of(&format!("monopod:host:{name}"), &["monopod:hosts"]).await;
+    let (itself, other) = (client(own).await?, client("host-9").await?);
+    let params = PatchParams::default();
+    let status = async |client: &Client, status: Value| {
+        let patch = Patch::Merge(json!({ "status": status }));
+        Api::<Host>::all(client.clone()).patch_status(own, &params, &patch).await.map(drop)
+    };
+    status(&itself, json!({"guestKernel": "6.12"})).await.context("it may write its own")?;
+    let block = json!({"subnet": "private-b", "cidr": "10.71.0.0/24", "free": 9});
+    let beat = Patch::Merge(json!({"spec": {"holderIdentity": "x"}}));
+    let leases = Api::<Lease>::namespaced(other.clone(), "monopod-hosts");
+    for (refused, why) in [
+        (status(&other, json!({"address": "192.0.2.9"})).await, "a host writes its own object only"),
+        (
+            status(&itself, json!({"addressBlocks": [block]})).await,
+            "status.addressBlocks is written by the controller only",
+        ),
+        (leases.patch(own, &params, &beat).await.map(drop), "a host renews its own heartbeat only"),
+    ] {
+        let words = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(words.contains(why), "{why}: {words}");
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod stage;
 
+mod crashes;
 mod faults;
 mod first_steps;
 mod life;

@@ -1,10 +1,13 @@
 //! A cluster with Monopod on it, for a test.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use monopod_testkit::cluster::{Capacity, Cluster, HostMachine, ImageServer, Options, Process, with_cluster};
+use monopod_testkit::cluster::{
+    CONTROLLER_STATUS, Capacity, Cluster, HostMachine, ImageServer, Options, Process, with_cluster,
+};
 use monopod_testkit::wait::wait_for;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,6 +23,18 @@ pub(crate) fn program() -> &'static Path {
 /// What there must be before controllers and hosts start.
 fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/base"))
+}
+
+/// The identity of the controller. One that has the identity of the last need not wait until its Lease expires.
+pub(crate) const CONTROLLER: &str = "one";
+/// Names the place at which a daemon is to die.
+const FAULT_POINT: &str = "MONOPOD_FAULT_POINT";
+/// How long a daemon may take until it has come to the place at which it dies.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn expect_killed(status: &std::process::ExitStatus) -> Result<()> {
+    anyhow::ensure!(status.signal() == Some(Signal::SIGKILL as i32), "it was not killed at its place: {status}");
+    Ok(())
 }
 
 /// A cluster with a controller and hosts. Hosts go before what they run on.
@@ -57,7 +72,7 @@ pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -
     with_cluster(Options { audit: true, ..Options::default() }, async |cluster| {
         cluster.install_monopod(deploy()).await?;
         let images = cluster.serve_images().await?;
-        let controller = cluster.start_controller(program(), "one")?;
+        let controller = cluster.start_controller(program(), CONTROLLER)?;
         cluster.kubectl_with(&["apply", "-f", "-"], OBJECTS).await?;
         let mut machines = Vec::new();
         for number in 0..hosts {
@@ -95,6 +110,30 @@ impl Stage<'_> {
     pub(crate) fn start_controller(&mut self, identity: &str) -> Result<()> {
         self.controller = Some(self.cluster.start_controller(program(), identity)?);
         Ok(())
+    }
+
+    /// Starts a controller that dies at a fault point.
+    pub(crate) fn start_doomed_controller(&mut self, point: &str) -> Result<()> {
+        let doom = [(FAULT_POINT, point)];
+        self.controller = Some(self.cluster.start_controller_with(program(), CONTROLLER, &doom)?);
+        Ok(())
+    }
+
+    /// Waits until the controller has died.
+    pub(crate) async fn wait_controller_dead(&mut self) -> Result<()> {
+        let mut controller = self.controller.take().context("a controller runs")?;
+        expect_killed(&controller.wait(LIMIT).await?)
+    }
+
+    /// Starts the daemon of a host, to die at a fault point.
+    pub(crate) fn start_doomed_daemon(&mut self, host: usize, point: &str) -> Result<()> {
+        self.hosts[host].start_daemon_with(self.cluster, Capacity::default(), &[(FAULT_POINT, point)])
+    }
+
+    /// Waits until the daemon of a host has died.
+    pub(crate) async fn wait_daemon_dead(&mut self, host: usize) -> Result<()> {
+        let daemon = self.hosts[host].daemon().context("the daemon was started")?;
+        expect_killed(&daemon.wait(LIMIT).await?)
     }
 
     /// Starts the daemon of a host again.
@@ -179,6 +218,27 @@ impl Stage<'_> {
             anyhow::ensure!(begun.elapsed() < limit, "waited in vain: {what}: {printed:?}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Waits until the webhooks answer.
+    pub(crate) async fn wait_webhooks(&self) {
+        wait_for("the webhooks answer", async || match self.cluster.page(CONTROLLER_STATUS.into(), "/readyz").await {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// Waits until nothing is left of any Pod: no Pod, no Node, nothing at the hosts.
+    pub(crate) async fn wait_nothing_left(&self) -> Result<()> {
+        let all = ["get", "pods,nodes", "-A", "-o", "name"];
+        self.wait_printed("no Pod and no Node is left", &all, str::is_empty).await;
+        wait_for("the hosts have no Pods", async || match self.pods_of_hosts() {
+            Ok(pods) if pods.is_empty() => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        Ok(())
     }
 
     /// Waits until kubectl prints what is wanted.

@@ -19,7 +19,7 @@ pub enum Cause {
     Requirements,
     /// `spec.unschedulable` of the host.
     Unschedulable,
-    /// The host is not alive, or cannot start microVMs.
+    /// The host is not alive, cannot start microVMs, or its machine is short of memory or disk.
     NotReady,
     /// Less than this is free.
     Cpu(MilliCpu),
@@ -86,7 +86,7 @@ impl Cause {
             Self::ServesNoSubnet => format!("{hosts} {serves} none of the profile's subnets"),
             Self::Requirements => format!("{hosts} {does} not match the pod's node selector/affinity"),
             Self::Unschedulable => format!("{hosts} {is} unschedulable"),
-            Self::NotReady => format!("{hosts} {is} not ready"),
+            Self::NotReady => format!("{hosts} {is} not ready, or short of memory or disk"),
             Self::Cpu(need) => format!("{hosts} {has} less than {need} free"),
             Self::Memory(need) => format!("{hosts} {has} less than {need} of memory free"),
             Self::Disk(need) => format!("{hosts} {has} less than {need} of disk free"),

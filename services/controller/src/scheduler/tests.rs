@@ -171,6 +171,24 @@ fn a_pod_that_lost_its_label_gets_it_back() {
 }
 
 #[test]
+fn a_node_that_somebody_removed_frees_nothing_while_its_pod_may_run() {
+    let mut world = world();
+    see(&mut world, pod("a", json!({})));
+    let record = placed(&mut world, "a");
+    let node = || Box::new(record.node(&common()));
+    world.apply(Change::Node(Seen::Is(node())));
+    let bound = pod("a", json!({"spec": {"nodeName": record.node.as_str()}, "status": {"phase": "Running"}}));
+    see(&mut world, bound.clone());
+    assert!(world.apply(Change::Node(Seen::Gone(node()))).wakes.is_empty());
+    see(&mut world, pod("b", json!({})));
+    assert_eq!(placed(&mut world, "b").address.to_string(), "10.0.0.2");
+    let follows = world.apply(Change::Pod(Seen::Gone(Box::new(bound))));
+    assert!(follows.orphans.is_empty() && !follows.wakes.is_empty());
+    see(&mut world, pod("c", json!({})));
+    assert_eq!(placed(&mut world, "c").address, record.address);
+}
+
+#[test]
 fn the_nodes_of_a_host_that_was_removed_are_orphans() {
     let mut world = world();
     see(&mut world, pod("a", json!({})));

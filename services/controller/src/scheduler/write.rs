@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::world::{Orphan, Unbound, Unlabelled};
 
-/// Between attempts at a Binding that must be made up for, since the Node is there.
+/// Between attempts at a write of which must be known what has become of it.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What has become of a placement.
@@ -31,6 +31,7 @@ pub(super) enum Written {
 
 /// Writes a placement.
 pub(super) async fn place(client: &Client, record: &Record, size: &Size, common: &CommonLabels) -> Written {
+    monopod_faults::point("controller/decided");
     let pods = Api::<Pod>::namespaced(client.clone(), &record.namespace);
     let patch = Patch::Merge(record.pod_patch(size));
     match pods.patch_metadata(&record.pod, &PatchParams::default(), &patch).await {
@@ -38,23 +39,40 @@ pub(super) async fn place(client: &Client, record: &Record, size: &Size, common:
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Written::PodGone,
         Err(error) => return Written::Failed(error),
     }
-    let nodes = Api::<Node>::all(client.clone());
-    match nodes.create(&PostParams::default(), &record.node(common)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 409 => match is_ours(&nodes, record).await {
-            Ok(true) => {}
-            Ok(false) => return Written::AddressTaken,
-            Err(error) => return Written::Failed(error),
-        },
-        Err(error) => return Written::Failed(error),
-    }
+    monopod_faults::point("controller/labelled");
     let unbound = Unbound {
         namespace: record.namespace.clone(),
         pod: record.pod.clone(),
         uid: record.uid.clone(),
         node: record.node.as_str().to_owned(),
     };
-    bind_with(client, &unbound, &record.binding()).await
+    if let Some(refused) = create(client, record, common, &unbound).await {
+        return refused;
+    }
+    monopod_faults::point("controller/node-made");
+    let written = bind_with(client, &unbound, &record.binding()).await;
+    monopod_faults::point("controller/bound");
+    written
+}
+
+/// Makes the Node; what has become of the placement when there is none. Tries until it is known whether the Node is there: an
+/// answer that got lost may be one that said yes.
+async fn create(client: &Client, record: &Record, common: &CommonLabels, unbound: &Unbound) -> Option<Written> {
+    let (nodes, node) = (Api::<Node>::all(client.clone()), record.node(common));
+    loop {
+        match nodes.create(&PostParams::default(), &node).await {
+            Ok(_) => return None,
+            Err(kube::Error::Api(status)) if status.code == 409 => match is_ours(&nodes, record).await {
+                Ok(true) => return None,
+                Ok(false) => return Some(Written::AddressTaken),
+                Err(error) => wait(unbound, &error).await,
+            },
+            Err(kube::Error::Api(status)) if matches!(status.code, 400..=499) && status.code != 429 => {
+                return Some(Written::Failed(kube::Error::Api(status)));
+            }
+            Err(error) => wait(unbound, &error).await,
+        }
+    }
 }
 
 /// Whether the Node that has our name is this Pod's: an answer of the API server may have been lost.
@@ -128,6 +146,7 @@ pub(super) async fn remove_orphan(client: &Client, orphan: &Orphan, host_is_gone
     }
     let nodes = Api::<Node>::all(client.clone());
     let Some(node) = nodes.get_opt(&orphan.node).await? else { return Ok(()) };
+    monopod_faults::point("controller/orphan-found");
     if record::read(&node).is_ok_and(|taken| taken.pod != orphan.pod) {
         return Ok(());
     }

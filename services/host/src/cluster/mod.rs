@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!            ┌ registration: the Host object, its Lease, address blocks
+//!            ├ report: what is free of the machine, and what it is short of
 //!  Cluster ──┤ certificates: who we are for each node, and for whoever connects to one
 //!            ├ peers: routes to the Pods of other hosts
 //!            └ pods: the watch ──▶ pod: one task per Pod ──▶ Host (runs it)
@@ -22,8 +23,10 @@ mod peers;
 mod pod;
 mod pods;
 mod registration;
+mod report;
 mod sources;
 mod status;
+mod telling;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -188,9 +191,11 @@ impl Cluster {
     pub async fn serve(self, host: Arc<Host>, stop: CancellationToken) -> Result<(), ClusterError> {
         let names = registration::node_names(&self.link.client, &self.link.settings).await?;
         let ahead = tokio::spawn(certificates::make_ahead(Arc::clone(&self.link), names));
+        let report = report::keep(self.link.client.clone(), self.link.settings.clone(), Arc::clone(&host));
         let ended = tokio::select! {
             () = pods::watch(Arc::clone(&self.link), Arc::clone(&host)) => Ok(()),
             () = peers::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
+            () = report => Ok(()),
             changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.link.blocks) => Err(changed),
             () = stop.cancelled() => Ok(()),
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use monopod_api::names;
 use monopod_podplan::life::{Notice, Severity, foreign_conditions};
 use monopod_podplan::plan::MachineShape;
 use monopod_policy::admission::ephemeral_container_verdict;
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 
 use super::events;
 use super::sources::{Sources, patiently};
-use super::status::{is_urgent, patch};
+use super::status::patch;
+use super::telling::{Telling, last_status, staged};
 use super::{ClusterError, Link, node};
 use crate::admission::Placed;
 use crate::error::HostError;
@@ -28,8 +30,6 @@ use crate::pod::PodHandle;
 
 /// Between attempts at what failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a status that nobody waits for may wait for the next.
-const NOT_URGENT: Duration = Duration::from_secs(2);
 /// Why a Pod fails that the scheduler should not have sent.
 const UNSUPPORTED: &str = "UnsupportedPodSpec";
 /// In nanoseconds.
@@ -77,15 +77,6 @@ struct Kubelet {
     events: mpsc::Sender<SeenEvent>,
 }
 
-/// What the API server knows, and is to know.
-struct Telling {
-    /// The newest version of the Pod that we know.
-    version: u64,
-    said: PodStatus,
-    wanted: Option<PodStatus>,
-    due: Option<Instant>,
-}
-
 /// Serves a Pod until the cluster has it no more.
 pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Receiver<Seen>) {
     let pod = Arc::clone(seen.borrow().pod());
@@ -100,6 +91,7 @@ pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Rece
         let result = match link.certificates.client_of(&node).await {
             Err(error) => Err(error.into()),
             Ok(client) => {
+                monopod_faults::point("host/identified");
                 let events = events::writer(client.clone(), Arc::clone(&pod), node.clone());
                 let (link, host) = (Arc::clone(&link), Arc::clone(&host));
                 let kubelet =
@@ -187,10 +179,6 @@ fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn version(pod: &Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
-}
-
 impl Kubelet {
     async fn serve(&self, seen: &mut watch::Receiver<Seen>, beside: &mut JoinSet<()>) -> Result<(), ServeError> {
         let pod = Arc::clone(seen.borrow_and_update().pod());
@@ -218,6 +206,7 @@ impl Kubelet {
         let mut sources = Sources::new(self.client.clone(), Arc::clone(pod), self.name.clone());
         let (place, objects) = tokio::join!(self.place(), sources.read(&self.link.services));
         let (taken, objects) = (place?, objects?);
+        monopod_faults::point("host/read");
         let std::net::IpAddr::V4(address) = taken.address else {
             return Err(self.not_ours(format!("address {} is not IPv4", taken.address)));
         };
@@ -312,7 +301,7 @@ impl Kubelet {
         let mut telling = Telling::new(&pod);
         let mut known = pod;
         if let Some((_, pod)) = told.status {
-            telling.want(pod.status.clone().unwrap_or_default());
+            telling.want(staged(handle, &pod));
         }
         let mut asked = None;
         self.obey(handle, &known, &mut asked);
@@ -321,8 +310,10 @@ impl Kubelet {
             if finished && is_deleted(&known) {
                 telling.want(last_status(handle));
                 self.say(&mut telling).await;
+                monopod_faults::point("host/ended");
                 if telling.due.is_none() {
                     self.remove().await?;
+                    monopod_faults::point("host/removed");
                     self.forget(handle).await;
                     return Ok(());
                 }
@@ -351,7 +342,7 @@ impl Kubelet {
     fn take(&self, handle: &PodHandle, item: Result<TimedItem, broadcast::error::RecvError>, telling: &mut Telling) {
         match item.map(|item| item.item) {
             Ok(Item::Event(event)) => self.tell_event(event),
-            Ok(Item::Status(pod)) => telling.want(pod.status.clone().unwrap_or_default()),
+            Ok(Item::Status(pod)) => telling.want(staged(handle, &pod)),
             // The end is looked for with every turn.
             Ok(Item::Finished(_)) | Err(broadcast::error::RecvError::Lagged(_)) => telling.want(last_status(handle)),
             Ok(Item::Stage(stage)) if stage.name == "ready" => self.tell_start(handle),
@@ -385,6 +376,7 @@ impl Kubelet {
         match self.patch(&telling.said, &wanted).await {
             Ok(None) => telling.wanted = None,
             Ok(Some(pod)) => {
+                monopod_faults::point("host/told");
                 telling.wanted = None;
                 telling.see(&pod);
                 telling.said = wanted;
@@ -417,7 +409,11 @@ impl Kubelet {
 
     /// Brings what people have changed in the Pod.
     async fn change(&self, before: &Pod, now: &Pod) {
-        let foreign = |pod: &Pod| pod.status.as_ref().map(foreign_conditions).unwrap_or_default();
+        let foreign = |pod: &Pod| {
+            let mut conditions = pod.status.as_ref().map(foreign_conditions).unwrap_or_default();
+            conditions.retain(|one| !one.type_.starts_with(names::STAGE_CONDITION_PREFIX));
+            conditions
+        };
         let is_same = before.metadata.labels == now.metadata.labels
             && before.metadata.annotations == now.metadata.annotations
             && before.spec == now.spec
@@ -466,30 +462,5 @@ impl Kubelet {
         if let Err(error) = self.host.remove(&handle.shared.name, true).await {
             tracing::error!(pod = %self.name, error = &error as &dyn std::error::Error, "a pod is left behind");
         }
-    }
-}
-
-fn last_status(handle: &PodHandle) -> PodStatus {
-    handle.shared.news.pod().and_then(|pod| pod.status.clone()).unwrap_or_default()
-}
-
-impl Telling {
-    fn new(pod: &Pod) -> Self {
-        Self { version: version(pod), said: pod.status.clone().unwrap_or_default(), wanted: None, due: None }
-    }
-
-    /// Takes what the API server says, unless it is older than what we know.
-    fn see(&mut self, pod: &Pod) {
-        if version(pod) >= self.version {
-            self.version = version(pod);
-            self.said = pod.status.clone().unwrap_or_default();
-        }
-    }
-
-    fn want(&mut self, status: PodStatus) {
-        let now = Instant::now();
-        let due = if is_urgent(&self.said, &status) { now } else { now + NOT_URGENT };
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
-        self.wanted = Some(status);
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, OwnerReference, Time};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -19,7 +19,7 @@ use super::{ClusterError, ClusterSettings};
 /// How long a heartbeat counts, in seconds; the kubelet's.
 const LEASE_SECONDS: i32 = 40;
 /// Between heartbeats; the kubelet's.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Between attempts to register.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -102,20 +102,32 @@ async fn say(client: &Client, settings: &ClusterSettings) -> Result<Host, Cluste
         "capacity": facts.capacity,
         "accelerator": facts.accelerator,
         "guestKernel": facts.guest_kernel,
-        "conditions": [{
-            "type": "Ready", "status": "True", "reason": "HostReady", "message": "the host daemon takes Pods",
-            "lastTransitionTime": Time(since(&host)), "observedGeneration": host.metadata.generation,
-        }],
+        "conditions": conditions(&host),
     }});
     let said = hosts.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
     said.map_err(ClusterError::asking(format!("write the status of Host {name}")))
 }
 
-/// Since when the Host is ready: now, unless it was before.
-fn since(host: &Host) -> Timestamp {
-    let conditions = host.status.iter().flat_map(|status| &status.conditions);
-    let ready = conditions.into_iter().find(|one| one.type_ == "Ready" && one.status == "True");
-    ready.map_or_else(Timestamp::now, |ready| ready.last_transition_time.0)
+/// The conditions of a Host that is ready; what others say of it stays.
+fn conditions(host: &Host) -> Vec<Condition> {
+    let known = || host.status.iter().flat_map(|status| &status.conditions);
+    let ready = condition(host, "Ready", true, "HostReady", "the host daemon takes Pods");
+    known().filter(|one| one.type_ != "Ready").cloned().chain([ready]).collect()
+}
+
+/// A condition of a Host; its time stays while it says the same.
+pub(super) fn condition(host: &Host, kind: &str, is_true: bool, reason: &str, message: &str) -> Condition {
+    let status = if is_true { "True" } else { "False" };
+    let mut known = host.status.iter().flat_map(|status| &status.conditions);
+    let same = known.find(|one| one.type_ == kind && one.status == status);
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: same.map_or_else(|| Time(Timestamp::now()), |same| same.last_transition_time.clone()),
+        observed_generation: host.metadata.generation,
+    }
 }
 
 fn blocks(host: &Host) -> Vec<Block> {

@@ -62,9 +62,11 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// The sources of a Pod, asked for as its node.
+    /// The sources of a Pod, asked for as its node. Tokens are kept nowhere, so all are due at first.
     pub(super) fn new(client: Client, pod: Arc<Pod>, name: PodName) -> Self {
-        Self { client, pod, name, renewals: Vec::new() }
+        let due = required_tokens(&pod).into_iter().map(|request| (request, Timestamp::UNIX_EPOCH));
+        let renewals = due.collect();
+        Self { client, pod, name, renewals }
     }
 
     /// Reads everything. What does not exist is left out: the Pod waits for it, or does without.

@@ -1,7 +1,14 @@
 //! What the cluster is told of a Pod's status: only what is new, and not more often than somebody needs.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use monopod_api::names;
 use serde_json::{Map, Value, json};
+
+use crate::journal::StageRecord;
 
 /// The patch that makes one status of another; `None` when they are equal.
 ///
@@ -20,6 +27,30 @@ pub(super) fn patch(uid: &str, before: &PodStatus, now: &PodStatus) -> Option<Va
         changed.insert(key.clone(), Value::Null);
     }
     if changed.is_empty() { None } else { Some(json!({"metadata": {"uid": uid}, "status": changed})) }
+}
+
+/// A status that also says when each stage of the start was done, and how long it took: one condition per stage.
+pub(super) fn with_stages(mut status: PodStatus, admitted_at: Timestamp, stages: &[StageRecord]) -> PodStatus {
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|one| !one.type_.starts_with(names::STAGE_CONDITION_PREFIX));
+    // Those with a slash are parts of others.
+    for stage in stages.iter().filter(|stage| !stage.name.contains('/')) {
+        let kind = format!("{}{}", names::STAGE_CONDITION_PREFIX, stage.name);
+        let [took, since] = [stage.nanoseconds, stage.since_start_nanoseconds].map(Duration::from_nanos);
+        let done = admitted_at.checked_add(since).unwrap_or(admitted_at);
+        let condition = PodCondition {
+            type_: kind,
+            status: "True".to_owned(),
+            reason: Some("StageDone".to_owned()),
+            message: Some(format!("took {} ms, done {} ms after admission", took.as_millis(), since.as_millis())),
+            last_transition_time: Some(Time(done)),
+            ..PodCondition::default()
+        };
+        // An image is a stage of each container; the last one says when all were there.
+        conditions.retain(|one| one.type_ != condition.type_);
+        conditions.push(condition);
+    }
+    status
 }
 
 /// Fields of a status that others write.
@@ -76,10 +107,12 @@ fn to_map(status: &PodStatus) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use k8s_openapi::api::core::v1::PodStatus;
     use serde_json::{Value, json};
 
-    use super::{is_urgent, patch};
+    use super::{is_urgent, patch, with_stages};
+    use crate::journal::StageRecord;
 
     fn status(value: Value) -> PodStatus {
         serde_json::from_value(value).unwrap()
@@ -93,6 +126,28 @@ mod tests {
         let expected = json!({"phase": "Running", "podIP": "10.0.0.1", "reason": null});
         assert_eq!(said, json!({"metadata": {"uid": "u"}, "status": expected}));
         assert_eq!(patch("u", &now, &now), None);
+    }
+
+    #[test]
+    fn each_stage_of_a_start_is_a_condition_with_its_time() {
+        let stage = |name: &str, took, since| StageRecord {
+            name: name.to_owned(),
+            nanoseconds: took,
+            since_start_nanoseconds: since,
+        };
+        let stages = [
+            stage("image", 1_000_000, 2_000_000),
+            stage("vm/spawn", 1, 1),
+            stage("vm", 40_000_000, 45_000_000),
+            stage("image", 2_000_000, 1_500_000_000),
+        ];
+        let status = status(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
+        let once = with_stages(status, Timestamp::UNIX_EPOCH, &stages);
+        assert_eq!(with_stages(once.clone(), Timestamp::UNIX_EPOCH, &stages), once);
+        let said: Vec<_> = once.conditions.iter().flatten().map(|one| (&*one.type_, one.message.as_deref())).collect();
+        let image = ("start.monopod.dev/image", Some("took 2 ms, done 1500 ms after admission"));
+        let vm = ("start.monopod.dev/vm", Some("took 40 ms, done 45 ms after admission"));
+        assert_eq!(said, [("Ready", None), vm, image]);
     }
 
     #[test]

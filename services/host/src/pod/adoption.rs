@@ -18,6 +18,7 @@ use super::{LogBook, PodShared, containers};
 use crate::identity::PodName;
 use crate::journal::{ImageRecord, Journal, PodRecord, StateRecord};
 use crate::machine::Machine;
+use crate::metrics::Metrics;
 use crate::news::{Item, warning};
 use crate::objects::{ObjectError, Objects, namespace_of};
 use crate::ports::BoundPort;
@@ -33,13 +34,13 @@ pub(crate) struct Recovered {
 
 impl Recovered {
     /// What others see of the Pod.
-    pub(crate) fn shared(&self, uid: &str, logs: &std::path::Path) -> Arc<PodShared> {
+    pub(crate) fn shared(&self, uid: &str, logs: &std::path::Path, metrics: Arc<Metrics>) -> Arc<PodShared> {
         let metadata = &self.record.pod.metadata;
         let name =
             PodName { namespace: namespace_of(metadata).to_owned(), name: metadata.name.clone().unwrap_or_default() };
         let folder = crate::logs::pod_folder(logs, &name.namespace, &name.name, uid);
         let (size, at) = (self.record.size, self.record.admitted_at);
-        let shared = PodShared::new(name, uid.to_owned(), size, at, LogBook::new(folder));
+        let shared = PodShared::new(name, uid.to_owned(), size, at, LogBook::new(folder), metrics);
         shared.news.tell(at, Item::Admitted { uid: uid.to_owned(), size });
         for stage in &self.state.stages {
             shared.news.tell(at, Item::Stage(stage.clone()));

@@ -80,6 +80,7 @@ async fn try_start(
     created.map_err(|error| create("CreateContainerError", words(&error)))?;
     work.tell(Event::ContainerCreated { id: instance.id.clone(), user: None }).await;
     spawn_pump(work, sandbox, instance);
+    monopod_faults::point("host/created");
     let started = sandbox.agent.start_container(instance.id.as_str()).await;
     started.map_err(|error| {
         let message = words(&error);

@@ -43,6 +43,7 @@ pub(crate) use work::chain;
 
 use crate::identity::PodName;
 use crate::journal::{SizeRecord, StageRecord};
+use crate::metrics::Metrics;
 use crate::news::{Finished, Item, News};
 use crate::objects::Objects;
 
@@ -62,6 +63,7 @@ pub(crate) struct PodShared {
     pub(crate) admitted_at: Timestamp,
     pub(crate) news: News,
     pub(crate) logs: LogBook,
+    metrics: Arc<Metrics>,
     state: Mutex<Reachable>,
     /// When the request came; stages count from here.
     begun: Instant,
@@ -96,9 +98,16 @@ pub(crate) enum Command {
 }
 
 impl PodShared {
-    pub(crate) fn new(name: PodName, uid: String, size: SizeRecord, admitted_at: Timestamp, logs: LogBook) -> Self {
+    pub(crate) fn new(
+        name: PodName,
+        uid: String,
+        size: SizeRecord,
+        admitted_at: Timestamp,
+        logs: LogBook,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (news, state, begun) = (News::new(), Mutex::default(), Instant::now());
-        Self { name, uid, size, admitted_at, news, logs, state, begun }
+        Self { name, uid, size, admitted_at, news, logs, metrics, state, begun }
     }
 
     /// The microVM, while it runs.
@@ -148,13 +157,16 @@ impl PodShared {
     }
 
     fn stage_took(&self, name: &str, took: Duration) {
+        let since_start = self.begun.elapsed();
+        self.metrics.stage(name, took, since_start);
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let stage = StageRecord {
             name: name.to_owned(),
             nanoseconds: nanoseconds(took),
-            since_start_nanoseconds: nanoseconds(self.begun.elapsed()),
+            since_start_nanoseconds: nanoseconds(since_start),
         };
         self.news.tell(Timestamp::now(), Item::Stage(stage));
+        monopod_faults::point(&format!("host/{name}"));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Reachable> {

@@ -31,13 +31,14 @@ use ipnet::Ipv4Net;
 use kube::Client;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::netns::Namespace;
 
 pub use image_server::ImageServer;
 use inside::{Inside, bound};
-pub use monopod::{COREDNS, Capacity, HostMachine, METRICS_SERVER};
+pub use monopod::{CONTROLLER_STATUS, COREDNS, Capacity, HOST_STATUS_PORT, HostMachine, METRICS_SERVER};
 pub use nodes::{Machine, PlainNodes};
 pub use parts::{API_ADDRESS, API_PORT, API_SERVICE, CLUSTER_DOMAIN, DNS_SERVICE, Part, SERVICE_RANGE};
 use parts::{KUBELET_CLIENT, Keys, arguments};
@@ -204,6 +205,21 @@ impl Cluster {
     /// When nobody answers.
     pub async fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
         self.inside.connect(address).await
+    }
+
+    /// What a plain HTTP server has at a path, as seen from the control plane: code and text.
+    ///
+    /// # Errors
+    /// When nobody answers, or not in HTTP.
+    pub async fn page(&self, server: SocketAddr, path: &str) -> Result<(u16, String)> {
+        let mut stream = self.connect(server).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, text) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
+        let code = head.split(' ').nth(1).context("an answer has a code")?;
+        Ok((code.parse()?, text.to_owned()))
     }
 
     /// Runs kubectl as an administrator; its output.

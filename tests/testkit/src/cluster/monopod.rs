@@ -21,7 +21,9 @@ const GROUP_LIMIT: Duration = Duration::from_secs(10);
 /// Where the controller's webhooks are, on the control plane's address.
 const WEBHOOK_PORT: u16 = 9443;
 /// Where it says how it fares.
-const STATUS_PORT: u16 = 9440;
+pub const CONTROLLER_STATUS: SocketAddrV4 = SocketAddrV4::new(API_ADDRESS, 9440);
+/// Where a host says how it fares, on its machine's address.
+pub const HOST_STATUS_PORT: u16 = 9441;
 /// The ServiceAccount that the controller runs under.
 const CONTROLLER: &str = "system:serviceaccount:monopod-system:monopod-controller";
 
@@ -88,13 +90,27 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_controller(&self, program: &Path, identity: &str) -> Result<Process> {
+        self.start_controller_with(program, identity, &[])
+    }
+
+    /// The same with variables for its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller_with(
+        &self,
+        program: &Path,
+        identity: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Process> {
         let webhooks = SocketAddrV4::new(API_ADDRESS, WEBHOOK_PORT);
         let groups = ["system:serviceaccounts", "system:serviceaccounts:monopod-system"];
         let kubeconfig = self.kubeconfig_of(CONTROLLER, &groups)?;
         let mut command = bound(program);
         command.args(["controller", "--identity", identity]).arg("--kubeconfig").arg(kubeconfig);
         command.args(["--webhook-listen", &webhooks.to_string(), "--webhook-url", &format!("https://{webhooks}")]);
-        command.args(["--status-listen", &SocketAddrV4::new(API_ADDRESS, STATUS_PORT).to_string()]);
+        command.args(["--status-listen", &CONTROLLER_STATUS.to_string()]);
+        command.envs(environment.iter().copied());
         self.run_beside(&format!("controller-{identity}"), command)
     }
 
@@ -154,6 +170,19 @@ impl HostMachine {
     /// # Errors
     /// When it cannot be started.
     pub fn start_daemon(&mut self, cluster: &Cluster, capacity: Capacity) -> Result<()> {
+        self.start_daemon_with(cluster, capacity, &[])
+    }
+
+    /// The same with variables for its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_daemon_with(
+        &mut self,
+        cluster: &Cluster,
+        capacity: Capacity,
+        environment: &[(&str, &str)],
+    ) -> Result<()> {
         let mut command = bound(&self.program);
         command.arg("host").arg("--kubeconfig").arg(&self.kubeconfig);
         command.args(["--host-name", &self.name, "--zone", &self.zone]);
@@ -161,8 +190,10 @@ impl HostMachine {
         command.args(["--capacity-cpu", &capacity.cpu.to_string()]);
         command.args(["--capacity-memory", &format!("{}Gi", capacity.memory_gib), "--capacity-disk", "4000Gi"]);
         command.args(["--cluster-dns", DNS_SERVICE]);
+        command.args(["--status-listen", &SocketAddrV4::new(self.machine.address(), HOST_STATUS_PORT).to_string()]);
         command.arg("--registries").arg(&self.registries);
         command.env("MONOPOD_ROOT", self.root.path()).env("MONOPOD_RUN", self.run.path()).env("NO_COLOR", "1");
+        command.envs(environment.iter().copied());
         self.daemon = Some(self.machine.run(cluster, &self.name, command)?);
         Ok(())
     }

@@ -55,6 +55,23 @@ impl Process {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("failed to send {signal} to {}", self.name))
     }
 
+    /// Waits until it has ended by itself, or was killed.
+    ///
+    /// # Errors
+    /// When it runs on after this long.
+    pub async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("{} runs on after {limit:?}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
@@ -64,14 +81,7 @@ impl Process {
             return Ok(());
         }
         self.signal(Signal::SIGTERM)?;
-        let deadline = Instant::now() + STOP_LIMIT;
-        while self.ended()?.is_none() {
-            if Instant::now() > deadline {
-                bail!("{} did not end within {STOP_LIMIT:?}", self.name);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+        self.wait(STOP_LIMIT).await.map(drop)
     }
 
     /// Its memory in use, in KiB; none when it has ended.

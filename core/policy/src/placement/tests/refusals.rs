@@ -59,7 +59,7 @@ fn a_full_cluster_says_the_words_of_the_reference() {
     assert_eq!(
         refusal.to_string(),
         "Fargate capacity is unavailable at this time. Please try again later or in a different availability zone \
-         (0/4 hosts fit: 2 are not ready, 2 have less than 2048 MiB of memory free)"
+         (0/4 hosts fit: 2 are not ready, or short of memory or disk, 2 have less than 2048 MiB of memory free)"
     );
     assert_eq!((refusal.reason(), refusal.retry_after()), ("NoCapacity", [HostChange, PodGone].into()));
 }

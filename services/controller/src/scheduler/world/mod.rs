@@ -4,6 +4,8 @@
 //! Nodes are the record of what is taken: a Pod is booked from the moment it is placed here, and until its Node is gone.
 //! A Pod that has ended keeps its address as long as its Node is there, and gives the rest back.
 
+mod hosts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,16 +13,16 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
-use monopod_api::{FargateProfile, Host, MicrovmPod, Subnet, names};
+use monopod_api::{FargateProfile, MicrovmPod, Subnet, names};
 use monopod_policy::admission::Storage;
 use monopod_policy::decision::{Outcome, Snapshot, decide};
 use monopod_policy::placement::{AddressBlock, Booking, Cluster, CommonLabels, PodRequest, ProfileRules, Trigger};
 use monopod_policy::profile::WithoutPhase;
 use monopod_policy::record::{self, Record, Taken, default_domain, free_address};
 use monopod_policy::sizing::Size;
-use monopod_types::{HostName, PodUid, ProfileName, SubnetName, Zone};
+use monopod_types::{HostName, PodUid, ProfileName};
 
-use super::facts::{NOTHING, capacity, has_ended, profile_rules, read_block, uid, waiting, waits};
+use super::facts::{has_ended, profile_rules, uid, waiting, waits};
 use super::watches::{Change, Seen};
 
 /// What may make a Pod that waits worth another look.
@@ -44,6 +46,14 @@ pub(crate) enum Answer {
     Wait { reason: String, message: String, wakes: BTreeSet<Wake> },
     /// There is nothing to do: it is gone, bound, or ended.
     Nothing,
+}
+
+impl Answer {
+    /// Until a profile changes, nothing can be said about a Pod.
+    fn unreadable(message: &str) -> Self {
+        let (reason, wakes) = ("ProfilesUnreadable".to_owned(), BTreeSet::from([Wake::Profile]));
+        Self::Wait { reason, message: message.to_owned(), wakes }
+    }
 }
 
 /// A Pod whose Node was made before the Binding.
@@ -89,6 +99,8 @@ struct Place {
     taken: Taken,
     /// The Node is there; before, the place is only booked.
     is_written: bool,
+    /// Somebody removed the Node while the Pod was bound to it: it may still run.
+    is_bare: bool,
     /// The Pod has ended, and holds only its address.
     is_idle: bool,
 }
@@ -213,7 +225,8 @@ impl World {
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "profiles cannot be read");
-                Vec::new()
+                let message = format!("profiles cannot be read: {error}");
+                uids.iter().map(|uid| (uid.clone(), Answer::unreadable(&message))).collect()
             }
         };
         (self.profiles, self.subnets, self.claims, self.volumes) = (profiles, subnets, claims, volumes);
@@ -301,7 +314,8 @@ impl World {
             profile: record.profile.as_str().to_owned(),
         };
         let taken = Taken { pod, booking, address: record.address, size: record.size };
-        let place = Place { node: record.node.as_str().to_owned(), taken, is_written: false, is_idle: false };
+        let place =
+            Place { node: record.node.as_str().to_owned(), taken, is_written: false, is_bare: false, is_idle: false };
         self.places.insert(record.uid.clone(), place);
     }
 
@@ -342,7 +356,9 @@ impl World {
                 let (pod, host) = (place.taken.pod.clone(), place.taken.booking.host.clone());
                 follows.unlabelled.push(Unlabelled { pod, host });
             }
-            if has_ended(&pod) {
+            if has_ended(&pod) && place.is_bare {
+                follows.wakes.extend(self.release(&uid));
+            } else if has_ended(&pod) {
                 self.make_idle(&uid, follows);
             } else if is_new || before.is_some_and(|before| before.metadata.labels != pod.metadata.labels) {
                 self.rebook(&uid, &place);
@@ -394,7 +410,9 @@ impl World {
     fn lose_pod(&mut self, pod: &Pod, follows: &mut Consequences) {
         let Some(uid) = uid(pod) else { return };
         self.pods.remove(&uid);
-        if let Some(place) = self.places.get(&uid).filter(|place| place.is_written) {
+        if self.places.get(&uid).is_some_and(|place| place.is_bare) {
+            follows.wakes.extend(self.release(&uid));
+        } else if let Some(place) = self.places.get(&uid).filter(|place| place.is_written) {
             follows.orphans.push(Orphan { node: place.node.clone(), pod: place.taken.pod.clone() });
         }
     }
@@ -417,10 +435,11 @@ impl World {
         let known = self.places.get(&uid).is_some_and(|place| place.is_written);
         let is_same = self.places.get(&uid).is_some_and(|place| place.taken == taken);
         if known && is_same {
+            self.places.entry(uid).and_modify(|place| place.is_bare = false);
             return;
         }
         let was_booked = is_same;
-        let place = Place { node: node.name_any(), taken, is_written: true, is_idle: false };
+        let place = Place { node: node.name_any(), taken, is_written: true, is_bare: false, is_idle: false };
         self.addresses.entry(block).or_default().insert(address);
         self.places.insert(uid.clone(), place.clone());
         if !was_booked {
@@ -438,68 +457,18 @@ impl World {
     fn lose_node(&mut self, node: &Node, follows: &mut Consequences) {
         let Ok(taken) = record::read(node) else { return };
         let uid = PodUid::new(&*taken.pod.uid);
-        if self.places.get(&uid).is_some_and(|place| place.node == node.name_any()) {
-            follows.wakes.extend(self.release(&uid));
-            // A Pod that lost its Node before it was bound begins anew.
-            if self.pods.get(&uid).is_some_and(|pod| waits(pod)) {
-                follows.look_at.insert(uid);
-            }
+        let Some(place) = self.places.get_mut(&uid).filter(|place| place.node == node.name_any()) else { return };
+        let pod = self.pods.get(&uid);
+        // Its microVM runs until the Pod is removed, which Kubernetes does to Pods without a Node after a while.
+        if pod.is_some_and(|pod| !waits(pod) && !has_ended(pod)) {
+            place.is_bare = true;
+            return;
         }
-    }
-
-    fn see_host(&mut self, host: &Host, follows: &mut Consequences) {
-        let name = HostName::new(host.name_any());
-        let status = host.status.clone().unwrap_or_default();
-        let blocks: Vec<AddressBlock> =
-            status.address_blocks.iter().filter_map(|block| read_block(&name, block)).collect();
-        let networks: BTreeSet<IpNet> = blocks.iter().map(|block| block.network).collect();
-        for gone in self.hosts.insert(name.clone(), networks.clone()).unwrap_or_default().difference(&networks) {
-            self.blocks.remove(gone);
-            self.cluster.remove_block(gone);
+        // A Pod that lost its Node before it was bound begins anew.
+        let begins_anew = pod.is_some();
+        follows.wakes.extend(self.release(&uid));
+        if begins_anew {
+            follows.look_at.insert(uid);
         }
-        self.cluster.upsert_host(monopod_policy::placement::Host {
-            name: name.clone(),
-            zone: Zone::new(&*host.spec.zone),
-            subnets: blocks.iter().map(|block| block.subnet.clone()).collect(),
-            unschedulable: host.spec.unschedulable || host.metadata.deletion_timestamp.is_some(),
-            ready: host.is_ready(),
-            total: status.capacity.as_ref().map_or(NOTHING, capacity),
-        });
-        for block in blocks {
-            let idle = self.places.values().filter(|place| place.is_idle && place.taken.booking.block == block.network);
-            let idle = u32::try_from(idle.count()).unwrap_or(u32::MAX);
-            self.blocks.insert(block.network, (block.clone(), idle));
-            self.cluster.upsert_block(AddressBlock { addresses: block.addresses.saturating_sub(idle), ..block });
-        }
-        follows.wakes.insert(Wake::Placement(Trigger::HostChange));
-    }
-
-    /// Somebody says that the machine is gone: so are its microVMs.
-    fn lose_host(&mut self, host: &Host, follows: &mut Consequences) {
-        let name = HostName::new(host.name_any());
-        for block in self.hosts.remove(&name).unwrap_or_default() {
-            self.blocks.remove(&block);
-            self.cluster.remove_block(&block);
-        }
-        self.cluster.remove_host(&name);
-        let lost = self.places.values().filter(|place| place.is_written && place.taken.booking.host == name);
-        follows.orphans.extend(lost.map(|place| Orphan { node: place.node.clone(), pod: place.taken.pod.clone() }));
-    }
-
-    fn take_subnet(&mut self, seen: Seen<Subnet>, follows: &mut Consequences) {
-        match seen {
-            Seen::Is(subnet) => {
-                if let Some(cidr) = subnet.network() {
-                    let (name, zone) = (SubnetName::new(subnet.name_any()), Zone::new(&*subnet.spec.zone));
-                    self.cluster.upsert_subnet(monopod_policy::placement::Subnet { name, zone, cidr });
-                }
-                self.subnets.insert(subnet.name_any(), *subnet);
-            }
-            Seen::Gone(subnet) => {
-                self.cluster.remove_subnet(&SubnetName::new(subnet.name_any()));
-                self.subnets.remove(&subnet.name_any());
-            }
-        }
-        follows.wakes.extend([Wake::Placement(Trigger::HostChange), Wake::Profile]);
     }
 }

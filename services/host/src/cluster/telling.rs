@@ -1,0 +1,57 @@
+//! What the API server knows of a Pod's status, and what it is to know.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::time::Instant;
+
+use super::status::{is_urgent, with_stages};
+use crate::pod::PodHandle;
+
+/// How long a status that nobody waits for may wait for the next.
+const NOT_URGENT: Duration = Duration::from_secs(2);
+
+/// What the API server knows, and is to know.
+pub(super) struct Telling {
+    /// The newest version of the Pod that we know.
+    version: u64,
+    pub(super) said: PodStatus,
+    pub(super) wanted: Option<PodStatus>,
+    pub(super) due: Option<Instant>,
+}
+
+impl Telling {
+    pub(super) fn new(pod: &Pod) -> Self {
+        Self { version: version(pod), said: pod.status.clone().unwrap_or_default(), wanted: None, due: None }
+    }
+
+    /// Takes what the API server says, unless it is older than what we know.
+    pub(super) fn see(&mut self, pod: &Pod) {
+        if version(pod) >= self.version {
+            self.version = version(pod);
+            self.said = pod.status.clone().unwrap_or_default();
+        }
+    }
+
+    pub(super) fn want(&mut self, status: PodStatus) {
+        let now = Instant::now();
+        let due = if is_urgent(&self.said, &status) { now } else { now + NOT_URGENT };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.wanted = Some(status);
+    }
+}
+
+/// The newest status.
+pub(super) fn last_status(handle: &PodHandle) -> PodStatus {
+    handle.shared.news.pod().map(|pod| staged(handle, &pod)).unwrap_or_default()
+}
+
+/// What a Pod's status is, with the stages of its start.
+pub(super) fn staged(handle: &PodHandle, pod: &Pod) -> PodStatus {
+    let stages: Vec<_> = handle.shared.news.told().stages.into_iter().map(|(_, stage)| stage).collect();
+    with_stages(pod.status.clone().unwrap_or_default(), handle.shared.admitted_at, &stages)
+}
+
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
