@@ -47,9 +47,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{shown} wrote what is not text"))
 }
 
-/// The cargo that runs us.
+/// The cargo that runs us, without what it tells us of our own package: build scripts that look at such variables would run
+/// anew whenever somebody calls cargo by hand in between, and half of all crates with them.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let is_ours = |prefix: &str| name.to_string_lossy().starts_with(prefix);
+        if is_ours("CARGO_PKG_") || is_ours("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// `$XDG_CACHE_HOME/monopod` or `~/.cache/monopod`: everything that outlives a work tree.
