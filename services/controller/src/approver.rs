@@ -21,6 +21,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use monopod_api::{Host, Subnet, names};
 use monopod_policy::record::address_of;
+use monopod_watching::Retry;
 use serde_json::json;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -62,7 +63,8 @@ struct Asked {
 /// Approves until it is dropped.
 pub(crate) async fn run(client: Client) {
     let requests = Api::<CertificateSigningRequest>::all(client.clone());
-    let mut seen = watcher(requests.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut seen =
+        watcher(requests.clone(), watcher::Config::default()).backoff(Retry::default()).applied_objects().boxed();
     while let Some(request) = seen.next().await {
         match request {
             Ok(request) if is_open(&request) => consider(&client, &requests, &request).await,

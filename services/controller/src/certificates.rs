@@ -7,7 +7,7 @@
 //! tls.key  its key
 //! ```
 //! When a third of its life is left, a certificate is replaced. A new authority is told to the API server before anything is
-//! signed by it: its first certificate comes a step later.
+//! signed by it: its first certificate comes a minute later, when every API server has heard of it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -29,6 +29,10 @@ const NAME: &str = "monopod-webhook";
 /// How long an authority lasts, and a certificate.
 const AUTHORITY_DAYS: i64 = 730;
 const SERVER_DAYS: i64 = 90;
+/// Certificates count from so many seconds before they are made: clocks of machines differ.
+const BEFORE: i64 = 3600;
+/// For so many seconds a new authority signs nothing, unless there is nothing else.
+const SETTLING: i64 = 60;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +133,10 @@ fn next(
     {
         return Ok(None);
     }
+    let is_usable = names(&before.certificate, hosts) && !has_ended(&before.certificate, now);
+    if is_usable && is_settling(&newest, now) {
+        return Ok(None);
+    }
     let (certificate, key) = make_server(&newest, &before.authority_key, hosts, now)?;
     Ok(Some(Certificates { certificate, key, ..before.clone() }))
 }
@@ -145,6 +153,18 @@ fn is_young(pem: &str, now: Timestamp) -> bool {
         let validity = certificate.validity();
         let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         end.saturating_sub(now.as_second()) > end.saturating_sub(begin) / 3
+    })
+}
+
+fn has_ended(pem: &str, now: Timestamp) -> bool {
+    !with_parsed(pem, |certificate| certificate.validity().not_after.timestamp() > now.as_second())
+}
+
+/// Whether an authority was made a moment ago.
+fn is_settling(pem: &str, now: Timestamp) -> bool {
+    with_parsed(pem, |certificate| {
+        let made = certificate.validity().not_before.timestamp().saturating_add(BEFORE);
+        now.as_second().saturating_sub(made) < SETTLING
     })
 }
 
@@ -226,13 +246,13 @@ fn make_server(
     Ok((params.signed_by(&key, &signer)?.pem(), key.serialize_pem()))
 }
 
-/// Clocks of machines differ, so it counts from an hour ago.
+/// Sets how long a certificate lasts.
 fn last(params: &mut CertificateParams, now: Timestamp, days: i64) {
     let moment = |seconds: i64| {
         time::OffsetDateTime::from_unix_timestamp(now.as_second().saturating_add(seconds))
             .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
     };
-    params.not_before = moment(-3600);
+    params.not_before = moment(-BEFORE);
     params.not_after = moment(days.saturating_mul(86_400));
 }
 
@@ -265,13 +285,14 @@ mod tests {
 
     #[test]
     fn a_new_authority_is_told_before_it_signs() {
-        let made = next(None, &hosts(), Timestamp::now()).unwrap().unwrap();
-        let fresh = renewed(&made, 600);
+        let made = renewed(&next(None, &hosts(), Timestamp::now()).unwrap().unwrap(), 480);
+        let fresh = renewed(&made, 500);
         assert_eq!(fresh.certificate, made.certificate);
         assert!(fresh.authorities.ends_with(&made.authorities) && fresh.authorities != made.authorities);
-        let signed = renewed(&fresh, 600);
+        assert!(next(Some(&fresh), &hosts(), after(500)).unwrap().is_none(), "not everybody has heard of it");
+        let signed = renewed(&fresh, 501);
         assert!(is_signed_by(&signed.certificate, &first(&fresh.authorities)));
-        assert_eq!(next(Some(&signed), &hosts(), after(600)).unwrap(), None);
+        assert_eq!(next(Some(&signed), &hosts(), after(501)).unwrap(), None);
     }
 
     #[test]

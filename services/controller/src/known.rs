@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use monopod_api::{FargateProfile, Subnet};
 use monopod_policy::mutation::IdentitySettings;
 use monopod_policy::profile::{Profiles, WithoutPhase};
+use monopod_watching::Retry;
 use tokio::task::JoinSet;
 
 use crate::webhook::{self, Known, ReviewError};
@@ -38,7 +39,7 @@ impl Caches {
         let profiles = Arc::new(Mutex::new(Arc::new(Profiles::default())));
         let (compiled, objects) = (Arc::clone(&profiles), profile_objects.clone());
         let changes =
-            reflector(writer, watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff());
+            reflector(writer, watcher(Api::all(client.clone()), watcher::Config::default()).backoff(Retry::default()));
         // All events, for the store has what was listed only when the list is complete.
         tasks.spawn(changes.for_each(move |changed| {
             match changed {
@@ -95,7 +96,7 @@ where
 {
     let (objects, writer) = store::<T>();
     let changes =
-        reflector(writer, watcher(Api::<T>::all(client.clone()), watcher::Config::default()).default_backoff());
+        reflector(writer, watcher(Api::<T>::all(client.clone()), watcher::Config::default()).backoff(Retry::default()));
     tasks.spawn(changes.touched_objects().for_each(|changed| {
         if let Err(error) = changed {
             let kind = T::kind(&());

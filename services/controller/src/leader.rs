@@ -23,8 +23,10 @@ const NAME: &str = "monopod-controller";
 const DURATION: Duration = Duration::from_secs(15);
 /// How long a leader tries to renew before it stops; client-go's.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Between attempts; client-go's.
+/// Between renewals; client-go's.
 const RETRY: Duration = Duration::from_secs(2);
+/// Between looks of those who follow: Pods wait that long when a leader hands over.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Leads as soon as nobody else does, and until it is told to stop.
 pub(crate) async fn lead<F>(client: &Client, identity: &str, stop: &CancellationToken, work: impl Fn() -> F)
@@ -60,13 +62,18 @@ struct Election {
 impl Election {
     /// Waits until we lead.
     async fn wait(&self) {
+        let mut fails = false;
         loop {
             match self.try_take().await {
                 Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the Lease cannot be had"),
+                Ok(false) => fails = false,
+                // Once is enough to know.
+                Err(error) if !std::mem::replace(&mut fails, true) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the Lease cannot be had");
+                }
+                Err(_) => {}
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 

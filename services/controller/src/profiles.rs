@@ -16,6 +16,7 @@ use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use monopod_api::{FargateProfile, FargateProfileStatus, ProfilePhase, Rejection, names};
+use monopod_watching::Retry;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -36,8 +37,10 @@ pub(crate) async fn run(client: Client) {
     let (pods, pod_writer) = store::<Pod>();
     let all = watcher::Config::default();
     let ours = watcher::Config::default().labels(names::PROFILE_LABEL);
-    let seen = reflector(profile_writer, watcher(Api::<FargateProfile>::all(client.clone()), all).default_backoff());
-    let pods_seen = reflector(pod_writer, watcher(Api::<Pod>::all(client.clone()), ours).default_backoff());
+    let seen =
+        reflector(profile_writer, watcher(Api::<FargateProfile>::all(client.clone()), all).backoff(Retry::default()));
+    let pods_seen = watcher(Api::<Pod>::all(client.clone()), ours).backoff(Retry::default());
+    let pods_seen = reflector(pod_writer, pods_seen.modify(|pod| pod.managed_fields_mut().clear()));
     let (seen, pods_seen) = (seen.map(|event| event.map(drop)), pods_seen.map(|event| event.map(drop)));
     let mut changes = futures_util::stream::select(seen.boxed(), pods_seen.boxed());
     let mut due = None;

@@ -16,6 +16,7 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use monopod_api::{AddressBlock, HandedOutBlock, Host, Subnet, SubnetStatus, overlaps};
 use monopod_types::Quantity;
+use monopod_watching::Retry;
 use serde_json::json;
 
 /// The smallest microVM, in thousandths of a vCPU.
@@ -35,8 +36,9 @@ pub(crate) async fn run(client: Client) {
     let (hosts, host_writer) = store::<Host>();
     let (subnets, subnet_writer) = store::<Subnet>();
     let all = watcher::Config::default;
-    let hosts_seen = reflector(host_writer, watcher(Api::<Host>::all(client.clone()), all()).default_backoff());
-    let subnets_seen = reflector(subnet_writer, watcher(Api::<Subnet>::all(client.clone()), all()).default_backoff());
+    let hosts_seen = reflector(host_writer, watcher(Api::<Host>::all(client.clone()), all()).backoff(Retry::default()));
+    let subnets_seen =
+        reflector(subnet_writer, watcher(Api::<Subnet>::all(client.clone()), all()).backoff(Retry::default()));
     let (hosts_seen, subnets_seen) = (hosts_seen.map(|seen| seen.map(drop)), subnets_seen.map(|seen| seen.map(drop)));
     let mut seen = futures_util::stream::select(hosts_seen.boxed(), subnets_seen.boxed());
     let mut ready = (false, false);

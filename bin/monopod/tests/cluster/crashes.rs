@@ -53,7 +53,6 @@ async fn ensure_once(stage: &Stage<'_>, names: &[&str]) -> Result<()> {
 async fn cluster_a_controller_that_is_killed_at_any_write_places_each_pod_once() -> Result<()> {
     on_stage(1, async |stage| {
         for point in PLACING {
-            stage.kill_controller()?;
             stage.start_doomed_controller(&format!("controller/{point}"))?;
             stage.wait_webhooks().await;
             stage.apply(&manifest(point)).await?;
@@ -67,7 +66,6 @@ async fn cluster_a_controller_that_is_killed_at_any_write_places_each_pod_once()
         // The last one is killed when a Pod is gone, before its Node is.
         stage.apply(&manifest("gone")).await?;
         running(stage, "gone").await?;
-        stage.kill_controller()?;
         stage.start_doomed_controller("controller/orphan-found")?;
         stage.kubectl(&["delete", "pod", "-n", "shop", "gone"]).await?;
         stage.wait_controller_dead().await?;

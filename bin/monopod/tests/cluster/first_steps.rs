@@ -41,6 +41,12 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         ensure!(metadata["labels"]["eks.amazonaws.com/fargate-profile"] == "shop", "{metadata}");
         ensure!(metadata["annotations"]["CapacityProvisioned"] == "0.25vCPU 0.5GB", "{metadata}");
         ensure!(spec["schedulerName"] == "fargate-scheduler" && spec["priority"] == 2_000_001_000, "{spec}");
+        let conditions = pods["items"][0]["status"]["conditions"].as_array().context("a Pod has conditions")?;
+        let is_stale = |one: &&Value| one["status"] == "True" && one["reason"] == "ContainersNotReady";
+        ensure!(
+            !conditions.iter().any(|one| is_stale(&one)),
+            "no condition keeps a reason that is past: {conditions:?}"
+        );
         let name = metadata["name"].as_str().unwrap();
         let writes = stage.writes_about(name, spec["nodeName"].as_str().unwrap())?;
         let count = |what: &str| writes.iter().filter(|write| write.starts_with(what)).count();

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use monopod_testkit::cluster::METRICS_SERVER;
+use monopod_testkit::wait::wait_for;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::stage::{PATIENCE, Stage, on_stage};
+use crate::stage::{PATIENCE, Stage, on_stage, program};
 
 const POD: &str = r#"
 apiVersion: v1
@@ -48,12 +49,22 @@ spec:
         - {name: about, mountPath: /about}
       readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
       livenessProbe: {exec: {command: [test, "!", -e, /tmp/sick]}, periodSeconds: 1, failureThreshold: 1}
+      # It is up at the second look.
+      startupProbe: {exec: {command: [sh, -c, "test -e /tmp/up || ! touch /tmp/up"]}, periodSeconds: 1, failureThreshold: 3}
       resources: {requests: {cpu: 100m}}
   volumes:
     - {name: data, emptyDir: {}}
     - {name: settings, configMap: {name: settings}}
     - {name: password, secret: {secretName: password}}
     - {name: about, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: asks, namespace: shop}
+spec:
+  restartPolicy: Never
+  containers:
+    - {name: main, image: "monopod.local/busybox:1", stdin: true, stdinOnce: true, command: [sh, -c, "read line; echo got $line"]}
 "#;
 
 #[tokio::test]
@@ -99,16 +110,53 @@ async fn cluster_a_pod_is_kept_as_a_kubelet_keeps_it() -> Result<()> {
         let previous = stage.kubectl(&["logs", "-n", "shop", "whole", "-c", "main", "--previous"]).await?;
         ensure!(previous.contains("Started HTTP server"), "the log of the former container: {previous}");
         let described = stage.kubectl(&["describe", "pod", "-n", "shop", "whole"]).await?;
-        for text in ["Liveness probe failed", "Killing", "fargate-scheduler", "CapacityProvisioned: 0.25vCPU 0.5GB"] {
+        for text in [
+            "Liveness probe failed",
+            "Startup probe failed",
+            "Killing",
+            "fargate-scheduler",
+            "CapacityProvisioned: 0.25vCPU 0.5GB",
+        ] {
             ensure!(described.contains(text), "{text}: {described}");
         }
-        Ok(())
+        tokens_are_made_anew(stage).await
     })
     .await
 }
 
-/// Copying, forwarding and debugging.
+/// A token is kept nowhere but in the microVM: the next daemon makes another, and the container finds that in its place.
+async fn tokens_are_made_anew(stage: &mut Stage<'_>) -> Result<()> {
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    let read = ["exec", "-n", "shop", "whole", "-c", "main", "--", "cat", path];
+    let before = stage.kubectl(&read).await?;
+    stage.hosts[0].kill_daemon()?;
+    stage.restart_daemon(0)?;
+    let is_another = |token: &str| token.matches('.').count() == 2 && token != before;
+    stage.wait_printed("the container has another token", &read, is_another).await;
+    let restarts = ["get", "pod", "whole", "-n", "shop", "-o", "jsonpath={.status.containerStatuses[*].restartCount}"];
+    let restarts = stage.kubectl(&restarts).await?;
+    ensure!(restarts == "1", "nothing was restarted for it: {restarts}");
+    Ok(())
+}
+
+/// Attaching: what a container says, and what it is told.
+async fn attaching(stage: &Stage<'_>) -> Result<()> {
+    let attach = ["attach", "-n", "shop", "whole", "-c", "sidecar"];
+    let attached = stage.cluster.kubectl_running("attach", &attach)?;
+    wait_for("the sidecar is heard", async || {
+        let said = attached.last_words();
+        if said.contains("prepared") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    stage.kubectl(&["wait", "-n", "shop", "pod/asks", "--for=condition=Ready", PATIENCE]).await?;
+    let said = stage.cluster.kubectl_with(&["attach", "-i", "-n", "shop", "asks"], "an answer\n").await?;
+    ensure!(said.contains("got an answer"), "kubectl attach -i: {said}");
+    Ok(())
+}
+
+/// Attaching, copying, forwarding and debugging.
 async fn ways_in(stage: &Stage<'_>) -> Result<()> {
+    attaching(stage).await?;
     let file = stage.cluster.folder().join("copied");
     std::fs::write(&file, "from outside\n")?;
     let from = file.to_str().context("a path is text")?;
@@ -117,7 +165,7 @@ async fn ways_in(stage: &Stage<'_>) -> Result<()> {
     ensure!(stage.kubectl(&copied).await? == "from outside\n", "kubectl cp");
     let forwarding = ["port-forward", "-n", "shop", "pod/whole", "18080:8080"];
     let _forward = stage.cluster.kubectl_running("port-forward", &forwarding)?;
-    let page = monopod_testkit::wait::wait_for("the forwarded port answers", async || {
+    let page = wait_for("the forwarded port answers", async || {
         let asked = async {
             let mut stream = stage.cluster.connect("127.0.0.1:18080".parse()?).await?;
             stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n").await?;
@@ -191,6 +239,14 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
     - {name: main, image: "monopod.local/python:3", command: [python3, -c, "import time; time.sleep(3600)"]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client-go, namespace: shop}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - {name: main, image: "monopod.local/agnhost:2.66.1", args: [inclusterclient, --poll-interval=1]}
 "#;
 
 /// Asks the API server who the Pod is, by the files and variables that every client uses in a cluster.
@@ -213,6 +269,7 @@ async fn cluster_metrics_scale_a_deployment_and_pods_are_themselves_to_the_api_s
         stage.kubectl(&["wait", "-n", "shop", "pod/client", "--for=condition=Ready", PATIENCE]).await?;
         let who = stage.kubectl(&["exec", "-n", "shop", "client", "--", "python3", "-c", WHO]).await?;
         ensure!(who.contains("system:serviceaccount:shop:default") && who.contains("pod-uid"), "{who}");
+        clients_of_kubernetes(stage).await?;
 
         stage.kubectl(&["rollout", "status", "-n", "kube-system", "deployment/metrics-server", PATIENCE]).await?;
         let replicas = ["get", "deployment", "hungry", "-n", "shop", "-o", "jsonpath={.status.readyReplicas}"];
@@ -221,7 +278,29 @@ async fn cluster_metrics_scale_a_deployment_and_pods_are_themselves_to_the_api_s
             .await?;
         let top = stage.kubectl(&["top", "pods", "-n", "shop"]).await?;
         ensure!(top.contains("hungry-") && top.contains("client"), "{top}");
+        let top = stage.kubectl(&["top", "nodes"]).await?;
+        ensure!(top.contains("fargate-ip-10-70-0-"), "{top}");
         Ok(())
     })
     .await
+}
+
+/// client-go and kube-rs find the API server and themselves by what is in every Pod.
+async fn clients_of_kubernetes(stage: &Stage<'_>) -> Result<()> {
+    let logs = ["logs", "-n", "shop", "client-go"];
+    let said =
+        stage.wait_printed("client-go has asked twice", &logs, |text| text.matches("calling /healthz").count() > 1);
+    let said = said.await;
+    ensure!(!said.contains("status=failed"), "client-go in a Pod: {said}");
+
+    // Programs of examples lie beside the one under test.
+    let built = program().with_file_name("examples").join("in-cluster");
+    let bare = stage.cluster.folder().join("in-cluster");
+    let stripped = std::process::Command::new("strip").arg("-o").args([&bare, &built]).output()?;
+    ensure!(stripped.status.success(), "{}", String::from_utf8_lossy(&stripped.stderr));
+    let from = bare.to_str().context("a path is text")?;
+    stage.kubectl(&["cp", "-n", "shop", from, "client:/tmp/in-cluster"]).await?;
+    let said = stage.kubectl(&["exec", "-n", "shop", "client", "--", "/tmp/in-cluster"]).await?;
+    ensure!(said == "system:serviceaccount:shop:default in shop\n", "kube-rs in a Pod: {said}");
+    Ok(())
 }

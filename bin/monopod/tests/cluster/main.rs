@@ -7,4 +7,6 @@ mod faults;
 mod first_steps;
 mod life;
 mod network;
+mod outages;
+mod replicas;
 mod workloads;

@@ -85,6 +85,15 @@ async fn cluster_pods_of_two_hosts_reach_each_other_and_services_by_name() -> Re
             let output = stage.cluster.namespace().run("curl", &["-sS", "--max-time", "10", &url]);
             let said = output.with_context(|| format!("{url} from outside"))?;
             ensure!(said.starts_with("db-"), "{url} from outside: {said}");
+            let said = fetch(stage, &url).await?;
+            ensure!(said.starts_with("db-"), "{url} from a Pod: {said}");
+        }
+        // Each reaches the other by its own address, with the routes between hosts and nothing else.
+        for (from, to) in [("db-0", "db-1"), ("db-1", "db-0")] {
+            let address = stage.kubectl(&["get", "pod", "-n", "shop", to, "-o", "jsonpath={.status.podIP}"]).await?;
+            let url = format!("http://{address}:8080/hostname");
+            let said = stage.kubectl(&["exec", "-n", "shop", from, "--", "wget", "-qO-", &url]).await?;
+            ensure!(said == to, "{from} asks {to} at {address}: {said}");
         }
 
         // A Pod that is not ready gets no requests.

@@ -1,7 +1,7 @@
 //! A cluster with Monopod on it, for a test.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -21,7 +21,7 @@ pub(crate) fn program() -> &'static Path {
 }
 
 /// What there must be before controllers and hosts start.
-fn deploy() -> &'static Path {
+pub(crate) fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/base"))
 }
 
@@ -41,7 +41,7 @@ fn expect_killed(status: &std::process::ExitStatus) -> Result<()> {
 pub(crate) struct Stage<'a> {
     pub(crate) hosts: Vec<HostMachine>,
     controller: Option<Process>,
-    _images: ImageServer,
+    pub(crate) images: ImageServer,
     pub(crate) cluster: &'a mut Cluster,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -
             machines.push(host);
         }
         cluster.kubectl(&["wait", "fargateprofile/shop", "--for=jsonpath={.status.phase}=ACTIVE", PATIENCE]).await?;
-        let mut stage = Stage { hosts: machines, controller: Some(controller), _images: images, cluster };
+        let mut stage = Stage { hosts: machines, controller: Some(controller), images, cluster };
         stage.wait_hosts().await?;
         test(&mut stage).await
     })
@@ -89,6 +89,26 @@ pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -
 }
 
 impl Stage<'_> {
+    /// Starts a further host, which keeps everything in a folder.
+    pub(crate) async fn add_host(&mut self, number: u8, zone: &str, folder: PathBuf) -> Result<()> {
+        let (cluster, capacity) = (&self.cluster, Capacity::default());
+        let host = cluster.start_host_in(program(), number, zone, &self.images, capacity, Some(folder))?;
+        self.hosts.push(host);
+        self.wait_hosts().await
+    }
+
+    /// Kills the controller and starts another one with variables for its environment.
+    pub(crate) fn restart_controller_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.kill_controller()?;
+        self.controller = Some(self.cluster.start_controller_with(program(), CONTROLLER, environment)?);
+        Ok(())
+    }
+
+    /// What the controller said last.
+    pub(crate) fn words_of_controller(&self) -> String {
+        self.controller.as_ref().map(Process::last_words).unwrap_or_default()
+    }
+
     /// Waits until all hosts have addresses and are ready.
     async fn wait_hosts(&mut self) -> Result<()> {
         let names: Vec<String> = self.hosts.iter().map(|host| format!("host/{}", host.name())).collect();
@@ -114,9 +134,7 @@ impl Stage<'_> {
 
     /// Starts a controller that dies at a fault point.
     pub(crate) fn start_doomed_controller(&mut self, point: &str) -> Result<()> {
-        let doom = [(FAULT_POINT, point)];
-        self.controller = Some(self.cluster.start_controller_with(program(), CONTROLLER, &doom)?);
-        Ok(())
+        self.restart_controller_with(&[(FAULT_POINT, point)])
     }
 
     /// Waits until the controller has died.

@@ -1,5 +1,7 @@
 //! What controllers of Kubernetes do with Pods: Jobs, scaling, eviction, deletion.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -40,6 +42,32 @@ spec:
           restartPolicy: OnFailure
           containers: [{name: once, image: "monopod.local/busybox:1", command: ["true"]}]
 ---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: minutely, namespace: shop}
+spec:
+  schedule: "* * * * *"
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: OnFailure
+          containers: [{name: once, image: "monopod.local/busybox:1", command: ["true"]}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: rolled, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: rolled}}
+  template:
+    metadata: {labels: {app: rolled}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: "monopod.local/agnhost:2.66.1", args: [pause], env: [{name: VERSION, value: "1"}]}]
+---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: many, namespace: shop}
@@ -55,7 +83,7 @@ spec:
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: many, namespace: shop}
-spec: {minAvailable: 5, selector: {matchLabels: {app: many}}}
+spec: {minAvailable: 19, selector: {matchLabels: {app: many}}}
 "#;
 
 /// Asks for the eviction of a Pod.
@@ -90,7 +118,13 @@ async fn cluster_jobs_end_deployments_scale_and_budgets_hold() -> Result<()> {
         let gone = ["get", "job", "tonight", "-n", "shop", "--ignore-not-found", "-o", "name"];
         stage.wait_printed("the job has ended and was removed", &gone, str::is_empty).await;
 
-        stage.kubectl(&["scale", "-n", "shop", "deployment/many", "--replicas=6"]).await?;
+        rollouts(stage).await?;
+        let scheduled = ["get", "cronjob", "minutely", "-n", "shop", "-o", "jsonpath={.status.lastSuccessfulTime}"];
+        let is_time = |text: &str| !text.is_empty();
+        stage.wait_long("a job ran by its schedule", &scheduled, Duration::from_secs(180), is_time).await?;
+        stage.kubectl(&["delete", "cronjob", "-n", "shop", "minutely"]).await?;
+
+        stage.kubectl(&["scale", "-n", "shop", "deployment/many", "--replicas=20"]).await?;
         stage.kubectl(&["rollout", "status", "-n", "shop", "deployment/many", PATIENCE]).await?;
         let names = stage
             .kubectl(&["get", "pods", "-n", "shop", "-l", "app=many", "-o", "jsonpath={.items[*].metadata.name}"])
@@ -113,6 +147,25 @@ async fn cluster_jobs_end_deployments_scale_and_budgets_hold() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A Deployment is changed, taken back and restarted.
+async fn rollouts(stage: &Stage<'_>) -> Result<()> {
+    let done = ["rollout", "status", "-n", "shop", "deployment/rolled", PATIENCE];
+    let version = ["exec", "-n", "shop", "deployment/rolled", "--", "sh", "-c", "echo $VERSION"];
+    stage.kubectl(&done).await?;
+    stage.kubectl(&["set", "env", "-n", "shop", "deployment/rolled", "VERSION=2"]).await?;
+    stage.kubectl(&done).await?;
+    stage.wait_printed("the new version runs", &version, |text| text == "2\n").await;
+    let history = stage.kubectl(&["rollout", "history", "-n", "shop", "deployment/rolled"]).await?;
+    ensure!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+    for change in ["undo", "restart"] {
+        stage.kubectl(&["rollout", change, "-n", "shop", "deployment/rolled"]).await?;
+        stage.kubectl(&done).await?;
+        stage.wait_printed("the old version runs", &version, |text| text == "1\n").await;
+    }
+    stage.kubectl(&["delete", "deployment", "-n", "shop", "rolled"]).await?;
+    Ok(())
 }
 
 const REFUSED: &str = r#"

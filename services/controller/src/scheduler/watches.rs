@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVo
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use monopod_api::{FargateProfile, Host, Subnet, names};
+use monopod_watching::Retry;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -107,7 +108,9 @@ where
     let told = |seen| Told::Change(Box::new(change(seen)));
     let mut known: BTreeMap<String, T> = BTreeMap::new();
     let mut before: BTreeMap<String, T> = BTreeMap::new();
-    let mut events = watcher(objects, config).default_backoff().boxed();
+    // Who has set which field is half of an object, and nobody here asks for it.
+    let mut events =
+        watcher(objects, config).backoff(Retry::default()).modify(|object| object.managed_fields_mut().clear()).boxed();
     while let Some(event) = events.next().await {
         let news = match event {
             Ok(watcher::Event::Init) => {

@@ -10,6 +10,7 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, ResourceExt as _};
 use monopod_api::Host;
 use monopod_hostnet::{HostNet, PeerBlock};
+use monopod_watching::Retry;
 
 use super::Link;
 
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Keeps the routes as the Host objects say. Never ends.
 pub(super) async fn follow(link: Arc<Link>, net: Arc<dyn HostNet>) {
     let (hosts, writer) = reflector::store::<Host>();
-    let watching = watcher(Api::<Host>::all(link.client.clone()), watcher::Config::default()).default_backoff();
+    let watching = watcher(Api::<Host>::all(link.client.clone()), watcher::Config::default()).backoff(Retry::default());
     // All events, for the store has what was listed only when the list is complete.
     let mut changes = reflector(writer, watching).boxed();
     let mut set = BTreeSet::new();

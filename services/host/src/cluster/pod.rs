@@ -327,6 +327,7 @@ impl Kubelet {
                     match (changed, now) {
                         (Ok(()), Seen::Is(pod)) => {
                             telling.see(&pod);
+                            telling.insist(last_status(handle));
                             self.change(&known, &pod).await;
                             known = pod;
                             self.obey(handle, &known, &mut asked);

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use monopod_api::names;
+use monopod_watching::Retry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,7 +29,7 @@ struct Watched {
 /// Runs what the cluster wants to have run here. Ends only when it is dropped; Pods go on then.
 pub(super) async fn watch(link: Arc<Link>, host: Arc<Host>) {
     let ours = watcher::Config::default().labels(&format!("{}={}", names::HOST_LABEL, link.settings.host_name));
-    let mut events = watcher(Api::<Pod>::all(link.client.clone()), ours).default_backoff().boxed();
+    let mut events = watcher(Api::<Pod>::all(link.client.clone()), ours).backoff(Retry::default()).boxed();
     let (known, tasks, listing) = (HashMap::new(), JoinSet::new(), BTreeSet::new());
     let mut watched = Watched { link, host, known, tasks, listing };
     loop {

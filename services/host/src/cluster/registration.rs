@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use monopod_api::{Host, HostSpec, Subnet, names};
 use monopod_policy::record::{NodeName, default_domain};
+use monopod_watching::Retry;
 use serde_json::json;
 
 use super::{ClusterError, ClusterSettings};
@@ -78,7 +79,7 @@ fn watch_host(
     settings: &ClusterSettings,
 ) -> futures_util::stream::BoxStream<'static, Result<Host, watcher::Error>> {
     let only_ours = watcher::Config::default().fields(&format!("metadata.name={}", settings.host_name));
-    watcher(Api::all(client.clone()), only_ours).default_backoff().applied_objects().into_stream().boxed()
+    watcher(Api::all(client.clone()), only_ours).backoff(Retry::default()).applied_objects().into_stream().boxed()
 }
 
 /// Says what the machine has; makes the Host object where there is none.

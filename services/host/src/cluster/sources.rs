@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
-use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest as Request, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -15,9 +14,11 @@ use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource};
 use monopod_podplan::plan::{TokenRequest, required_objects, required_tokens};
+use monopod_watching::Retry;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::ClusterError;
 use crate::identity::PodName;
@@ -35,7 +36,7 @@ const TOKEN_PAUSE: Duration = Duration::from_secs(10);
 /// All Services, for the variables of containers.
 pub(super) fn all_services(client: Client) -> Store<Service> {
     let (services, writer) = store();
-    let watching = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
+    let watching = watcher(Api::<Service>::all(client), watcher::Config::default()).backoff(Retry::default());
     let watching = reflector(writer, watching).touched_objects();
     tokio::spawn(watching.for_each(|seen| {
         if let Err(error) = seen {
@@ -50,7 +51,7 @@ pub(super) fn all_services(client: Client) -> Store<Service> {
 struct Token {
     request: TokenRequest,
     text: String,
-    renew_at: Timestamp,
+    renew_at: Instant,
 }
 
 /// What a Pod refers to.
@@ -58,13 +59,14 @@ pub(super) struct Sources {
     client: Client,
     pod: Arc<Pod>,
     name: PodName,
-    renewals: Vec<(TokenRequest, Timestamp)>,
+    renewals: Vec<(TokenRequest, Instant)>,
 }
 
 impl Sources {
     /// The sources of a Pod, asked for as its node. Tokens are kept nowhere, so all are due at first.
     pub(super) fn new(client: Client, pod: Arc<Pod>, name: PodName) -> Self {
-        let due = required_tokens(&pod).into_iter().map(|request| (request, Timestamp::UNIX_EPOCH));
+        let now = Instant::now();
+        let due = required_tokens(&pod).into_iter().map(|request| (request, now));
         let renewals = due.collect();
         Self { client, pod, name, renewals }
     }
@@ -138,14 +140,14 @@ impl Sources {
         };
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), &self.name.namespace);
         let params = PostParams::default();
+        let asked = Instant::now();
         let made = patiently(|| accounts.create_token_request(account, &params, &request)).await;
         let what = format!("request a token of ServiceAccount {}/{account}", self.name.namespace);
-        let status = made.map_err(ClusterError::asking(what))?.status.unwrap_or_default();
-        let now = Timestamp::now();
-        let expires = status.expiration_timestamp.map_or(now, |time| time.0);
-        let lifetime: Duration = expires.duration_since(now).try_into().unwrap_or_default();
-        let renew_after = lifetime.mul_f64(0.8).min(TOKEN_AGE);
-        let renew_at = now.checked_add(renew_after).unwrap_or(Timestamp::MAX);
+        let made = made.map_err(ClusterError::asking(what))?;
+        let status = made.status.unwrap_or_default();
+        // The API server's own words about when it ends are of its clock, which need not be ours.
+        let granted = made.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(wanted.expiration_seconds);
+        let renew_at = asked + renew_after(Duration::from_secs(u64::try_from(granted).unwrap_or_default()));
         Ok(Token { request: wanted, text: status.token.unwrap_or_default(), renew_at })
     }
 
@@ -153,11 +155,11 @@ impl Sources {
     pub(super) async fn follow(mut self, tell: mpsc::Sender<Objects>) {
         let mut changes = self.changes();
         loop {
-            let due = self.renewals.iter().map(|(_, at)| *at).min().unwrap_or(Timestamp::MAX);
-            let wait: Duration = due.duration_since(Timestamp::now()).try_into().unwrap_or_default();
+            let due = self.renewals.iter().map(|(_, at)| *at).min();
             let objects = tokio::select! {
                 Some(objects) = changes.next() => objects,
-                () = tokio::time::sleep(wait) => self.renew().await,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.renew().await,
+                else => return,
             };
             if tell.send(objects).await.is_err() {
                 return;
@@ -167,7 +169,7 @@ impl Sources {
 
     /// Makes those tokens anew that are due. What fails is due again after a while.
     async fn renew(&mut self) -> Objects {
-        let (now, mut objects) = (Timestamp::now(), Objects::default());
+        let (now, mut objects) = (Instant::now(), Objects::default());
         let due: Vec<_> =
             self.renewals.iter().filter(|(_, at)| *at <= now).map(|(request, _)| request.clone()).collect();
         for request in due {
@@ -175,7 +177,7 @@ impl Sources {
                 Ok(token) => self.take_tokens(vec![token], &mut objects),
                 Err(error) => {
                     tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a token was not renewed");
-                    let later = now.checked_add(TOKEN_PAUSE).unwrap_or(Timestamp::MAX);
+                    let later = Instant::now() + TOKEN_PAUSE;
                     self.renewals.iter_mut().filter(|(other, _)| *other == request).for_each(|(_, at)| *at = later);
                 }
             }
@@ -208,7 +210,7 @@ impl Sources {
     {
         let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let objects = Api::<T>::namespaced(self.client.clone(), &self.name.namespace);
-        let changes = watcher(objects, one).default_backoff().applied_objects().into_stream();
+        let changes = watcher(objects, one).backoff(Retry::default()).applied_objects().into_stream();
         let taken = changes.filter_map(move |changed| {
             // It is tried again, with growing pauses.
             let objects = changed.ok().map(|object| {
@@ -220,6 +222,11 @@ impl Sources {
         });
         taken.boxed()
     }
+}
+
+/// When a token that lasts so long is made anew; the kubelet's rule.
+fn renew_after(lifetime: Duration) -> Duration {
+    lifetime.mul_f64(0.8).clamp(TOKEN_PAUSE, TOKEN_AGE)
 }
 
 async fn read<T>(objects: &Api<T>, name: &str) -> Result<Option<T>, ClusterError>
@@ -235,13 +242,28 @@ pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, kub
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
-    let deadline = tokio::time::Instant::now() + UNKNOWN_YET;
+    let deadline = Instant::now() + UNKNOWN_YET;
     loop {
         match ask().await {
-            Err(kube::Error::Api(status)) if status.code == 403 && tokio::time::Instant::now() < deadline => {
+            Err(kube::Error::Api(status)) if status.code == 403 && Instant::now() < deadline => {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
             answer => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::renew_after;
+
+    #[test]
+    fn a_token_is_made_anew_at_four_fifths_of_its_life_but_daily_and_not_in_a_loop() {
+        let cases = [(3607, 2885), (600, 480), (3_153_600, 86_400), (0, 10)];
+        for (lifetime, after) in cases {
+            assert_eq!(renew_after(Duration::from_secs(lifetime)).as_secs(), after);
         }
     }
 }

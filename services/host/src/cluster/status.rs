@@ -26,6 +26,11 @@ pub(super) fn patch(uid: &str, before: &PodStatus, now: &PodStatus) -> Option<Va
     for key in before.keys().filter(|key| !now.contains_key(*key) && !FOREIGN.contains(&key.as_str())) {
         changed.insert(key.clone(), Value::Null);
     }
+    if let (Some(Value::Array(conditions)), Some(Value::Array(known))) =
+        (changed.get_mut("conditions"), before.get("conditions"))
+    {
+        unset_what_is_left(conditions, known);
+    }
     if changed.is_empty() { None } else { Some(json!({"metadata": {"uid": uid}, "status": changed})) }
 }
 
@@ -42,7 +47,7 @@ pub(super) fn with_stages(mut status: PodStatus, admitted_at: Timestamp, stages:
             type_: kind,
             status: "True".to_owned(),
             reason: Some("StageDone".to_owned()),
-            message: Some(format!("took {} ms, done {} ms after admission", took.as_millis(), since.as_millis())),
+            message: Some(format!("took {}, done {} after admission", millis(took), millis(since))),
             last_transition_time: Some(Time(done)),
             ..PodCondition::default()
         };
@@ -51,6 +56,30 @@ pub(super) fn with_stages(mut status: PodStatus, admitted_at: Timestamp, stages:
         conditions.push(condition);
     }
     status
+}
+
+/// Such as `12.3 ms`.
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}
+
+/// A condition that has no reason any more must say so: the patch is merged into what was there.
+fn unset_what_is_left(conditions: &mut [Value], known: &[Value]) {
+    for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+        let Some(before) = known.iter().find(|one| one.get("type") == condition.get("type")) else { continue };
+        for key in before.as_object().into_iter().flat_map(Map::keys) {
+            condition.entry(key).or_insert(Value::Null);
+        }
+    }
+}
+
+/// Whether somebody else has changed what is ours to say: Kubernetes itself calls the Pods of a node that is silent not ready.
+pub(super) fn is_contradicted(ours: &PodStatus, said: &PodStatus) -> bool {
+    let is_other = |one: &PodCondition| {
+        let theirs = said.conditions.iter().flatten().find(|other| other.type_ == one.type_);
+        theirs.is_some_and(|theirs| theirs.status != one.status)
+    };
+    ours.phase != said.phase || ours.conditions.iter().flatten().any(is_other)
 }
 
 /// Fields of a status that others write.
@@ -111,7 +140,7 @@ mod tests {
     use k8s_openapi::api::core::v1::PodStatus;
     use serde_json::{Value, json};
 
-    use super::{is_urgent, patch, with_stages};
+    use super::{is_contradicted, is_urgent, patch, with_stages};
     use crate::journal::StageRecord;
 
     fn status(value: Value) -> PodStatus {
@@ -126,6 +155,17 @@ mod tests {
         let expected = json!({"phase": "Running", "podIP": "10.0.0.1", "reason": null});
         assert_eq!(said, json!({"metadata": {"uid": "u"}, "status": expected}));
         assert_eq!(patch("u", &now, &now), None);
+    }
+
+    #[test]
+    fn a_condition_loses_the_reason_that_it_has_no_more() {
+        let before = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "no"});
+        let now = json!({"type": "Ready", "status": "True"});
+        let of = |condition: &Value| status(json!({"conditions": [condition]}));
+        let said = patch("u", &of(&before), &of(&now)).unwrap();
+        let expected = json!([{"type": "Ready", "status": "True", "reason": null, "message": null}]);
+        assert_eq!(said["status"]["conditions"], expected);
+        assert!(is_contradicted(&of(&now), &of(&before)) && !is_contradicted(&of(&now), &of(&now)));
     }
 
     #[test]
@@ -145,8 +185,8 @@ mod tests {
         let once = with_stages(status, Timestamp::UNIX_EPOCH, &stages);
         assert_eq!(with_stages(once.clone(), Timestamp::UNIX_EPOCH, &stages), once);
         let said: Vec<_> = once.conditions.iter().flatten().map(|one| (&*one.type_, one.message.as_deref())).collect();
-        let image = ("start.monopod.dev/image", Some("took 2 ms, done 1500 ms after admission"));
-        let vm = ("start.monopod.dev/vm", Some("took 40 ms, done 45 ms after admission"));
+        let image = ("start.monopod.dev/image", Some("took 2.0 ms, done 1500.0 ms after admission"));
+        let vm = ("start.monopod.dev/vm", Some("took 40.0 ms, done 45.0 ms after admission"));
         assert_eq!(said, [("Ready", None), vm, image]);
     }
 

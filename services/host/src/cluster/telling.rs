@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
 
-use super::status::{is_urgent, with_stages};
+use super::status::{is_contradicted, is_urgent, with_stages};
 use crate::pod::PodHandle;
 
 /// How long a status that nobody waits for may wait for the next.
@@ -30,6 +30,14 @@ impl Telling {
         if version(pod) >= self.version {
             self.version = version(pod);
             self.said = pod.status.clone().unwrap_or_default();
+        }
+    }
+
+    /// Says again what somebody else has changed.
+    pub(super) fn insist(&mut self, status: PodStatus) {
+        // Before its task has said a word, there is nothing to insist on.
+        if status.phase.is_some() && self.wanted.is_none() && is_contradicted(&status, &self.said) {
+            self.want(status);
         }
     }
 

@@ -14,6 +14,7 @@
 mod actions;
 mod adoption;
 mod agent_log;
+mod clock;
 mod containers;
 mod eviction;
 mod images;

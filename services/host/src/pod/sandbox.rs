@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use monopod_agent_client::{AgentClient, AgentError, Deadlines, FnTransport};
 use monopod_agent_proto::v1::{self, HelloResponse, PersonalizeRequest, PersonalizeResponse};
-use monopod_hostnet::{Lease, NetError};
+use monopod_hostnet::{Attachment, Lease, NetError};
 use monopod_images::Image;
 use monopod_podplan::life::SandboxFailure;
 use monopod_podplan::plan::{SandboxError, personalize, pod_files};
+use monopod_types::PodUid;
 use monopod_vmm::{ByteStream, Disk, Vm, VmError, VmExit, VmId, VmSpec};
 use monopod_volumes::ScratchError;
 use tokio::sync::Mutex;
@@ -29,6 +30,11 @@ const SCRATCH_SERIAL: &str = "scratch";
 const CONNECT_ATTEMPT: Duration = Duration::from_secs(2);
 /// Between attempts to reach the agent of a guest that boots.
 const HELLO_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the last Pod with an address may still have it.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
+/// Between looks whether it has.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running microVM that is the Pod's own.
 #[derive(Debug)]
@@ -114,7 +120,7 @@ pub(super) async fn start(work: &Work, images: &[Image]) -> Result<Sandbox, Star
 
 async fn try_start(work: &Work, images: &[Image]) -> Result<Sandbox, StartError> {
     let (uid, begun) = (work.uid(), Instant::now());
-    let network = work.machine.net.attach(&uid, work.address);
+    let network = attach(work, &uid);
     let scratch = work.machine.disks.create(&uid, work.shape.scratch, work.machine.disk_owner);
     let (attachment, scratch) = tokio::join!(network, scratch);
     let (attachment, scratch) = (attachment?, scratch?);
@@ -147,6 +153,20 @@ async fn try_start(work: &Work, images: &[Image]) -> Result<Sandbox, StartError>
         guest_kernel: hello.kernel_release,
     };
     Ok(Sandbox { vm, agent, facts, gone: CancellationToken::new(), attached: Mutex::new(attached) })
+}
+
+/// Connects a Pod. The last Pod with its address may still be ending: one that was deleted by force is gone from the cluster
+/// before its microVM is.
+async fn attach(work: &Work, uid: &PodUid) -> Result<Attachment, NetError> {
+    let begun = Instant::now();
+    loop {
+        match work.machine.net.attach(uid, work.address).await {
+            Err(NetError::AddressTaken { .. }) if begun.elapsed() < ADDRESS_PATIENCE => {
+                tokio::time::sleep(ADDRESS_PAUSE).await;
+            }
+            attached => return attached,
+        }
+    }
 }
 
 /// The first answer of an agent to this daemon: its guest may still be booting.

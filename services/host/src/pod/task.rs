@@ -17,6 +17,7 @@ use monopod_vmm::VmExit;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::clock::Clock;
 use super::containers::{self, Instance};
 use super::images::Early;
 use super::work::Work;
@@ -80,6 +81,7 @@ const SAVE_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct PodTask {
     pub(super) work: Work,
+    clock: Clock,
     pub(super) life: PodLife,
     pub(super) state: StateRecord,
     pub(super) jobs: JoinSet<()>,
@@ -142,7 +144,8 @@ impl PodTask {
             shared,
             machine,
         };
-        let now = Timestamp::now();
+        let clock = Clock::begin();
+        let now = clock.now();
         let is_new = adopted.is_none();
         let AdoptedLife { life, actions, sandbox, images } = adopted.unwrap_or_else(|| {
             let mut life = PodLife::new(&record.pod, work.machine.settings.life.clone());
@@ -153,6 +156,7 @@ impl PodTask {
         let left = if is_new { &MILESTONES[..] } else { &[] };
         let mut task = Self {
             work,
+            clock,
             life,
             state,
             jobs: JoinSet::new(),
@@ -184,7 +188,7 @@ impl PodTask {
             if let Some(outcome) = self.life.is_finished() {
                 break outcome;
             }
-            let wake = self.life.wake_at().map(|at| until(at, Timestamp::now()));
+            let wake = self.life.wake_at().map(|at| self.clock.until(at));
             let save = self.is_unsaved.then_some(SAVE_PAUSE);
             let wake = wake.into_iter().chain(save).min();
             let sleep = tokio::time::sleep(wake.unwrap_or_default());
@@ -207,7 +211,7 @@ impl PodTask {
 
     /// Tells the machine, and begins what it asks for.
     pub(super) fn happen(&mut self, event: Event) {
-        let actions = self.life.handle(event, Timestamp::now());
+        let actions = self.life.handle(event, self.clock.now());
         self.carry_out(actions);
     }
 

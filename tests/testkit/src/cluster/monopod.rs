@@ -1,6 +1,6 @@
 //! Monopod on a cluster: its objects and rights, a controller, and hosts on machines of their own.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::inside::bound;
 use super::parts::{API_ADDRESS, DNS_SERVICE};
 use super::process::Process;
-use super::{Cluster, ImageServer, Machine, keys};
+use super::{BRIDGE, Cluster, ImageServer, Machine, keys};
 use crate::netns::Namespace;
 
 /// How long processes that were killed may hold their control group.
@@ -103,15 +103,32 @@ impl Cluster {
         identity: &str,
         environment: &[(&str, &str)],
     ) -> Result<Process> {
+        let mut command = self.controller(program, identity, API_ADDRESS)?;
         let webhooks = SocketAddrV4::new(API_ADDRESS, WEBHOOK_PORT);
+        command.args(["--webhook-url", &format!("https://{webhooks}")]).envs(environment.iter().copied());
+        self.run_beside(&format!("controller-{identity}"), command)
+    }
+
+    /// Starts one of several replicas of the controller, with an address of its own. The API server finds them by the Service
+    /// `monopod-webhook`, which is the caller's to make.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_replica(&self, program: &Path, identity: &str, address: Ipv4Addr) -> Result<Process> {
+        // An address that is there already is the last replica's.
+        let _ = self.namespace.run("ip", &["addr", "add", &format!("{address}/32"), "dev", BRIDGE]);
+        let command = self.controller(program, identity, address)?;
+        self.run_beside(&format!("controller-{identity}"), command)
+    }
+
+    fn controller(&self, program: &Path, identity: &str, address: Ipv4Addr) -> Result<Command> {
         let groups = ["system:serviceaccounts", "system:serviceaccounts:monopod-system"];
         let kubeconfig = self.kubeconfig_of(CONTROLLER, &groups)?;
         let mut command = bound(program);
         command.args(["controller", "--identity", identity]).arg("--kubeconfig").arg(kubeconfig);
-        command.args(["--webhook-listen", &webhooks.to_string(), "--webhook-url", &format!("https://{webhooks}")]);
-        command.args(["--status-listen", &CONTROLLER_STATUS.to_string()]);
-        command.envs(environment.iter().copied());
-        self.run_beside(&format!("controller-{identity}"), command)
+        command.args(["--webhook-listen", &SocketAddrV4::new(address, WEBHOOK_PORT).to_string()]);
+        command.args(["--status-listen", &SocketAddrV4::new(address, CONTROLLER_STATUS.port()).to_string()]);
+        Ok(command)
     }
 
     /// Joins a machine and starts the host daemon on it. `number` is the end of the machine's address.
@@ -217,7 +234,7 @@ impl HostMachine {
     }
 
     /// The address of its machine.
-    pub fn address(&self) -> std::net::Ipv4Addr {
+    pub fn address(&self) -> Ipv4Addr {
         self.machine.address()
     }
 
