@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::guest;
+use crate::kubeplane;
 use crate::process::{cargo, run};
 use crate::workspace::Workspace;
 
@@ -24,6 +25,12 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
+    /// A cluster: starts on a real control plane with their parts, beside KWOK; 1,000 Pods on 20 hosts without guests.
+    Cluster {
+        /// How often a single start is measured.
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
     /// Memory: the daemon, the agent in the guest, QEMU beyond the guest's own.
     Memory,
 }
@@ -36,6 +43,9 @@ pub(crate) enum Bench {
 pub(crate) fn measure(workspace: &Workspace, bench: &Bench) -> Result<()> {
     run(cargo().args(["build", "--locked", "--release", "-p", "monopod"]), BUILD_LIMIT)?;
     guest::build(workspace, false)?;
+    if matches!(bench, Bench::Cluster { .. }) {
+        kubeplane::build(workspace)?;
+    }
     let words = "build --quiet --locked -p monopod-e2e --example bench";
     run(cargo().args(words.split(' ')), BUILD_LIMIT)?;
     let program = workspace.target.join("release/monopod");
@@ -43,6 +53,7 @@ pub(crate) fn measure(workspace: &Workspace, bench: &Bench) -> Result<()> {
     command.args(["run", "--quiet", "--locked", "-p", "monopod-e2e", "--example", "bench", "--"]);
     match bench {
         Bench::Start { rounds } => command.arg("start").arg(program).arg(rounds.to_string()),
+        Bench::Cluster { rounds } => command.arg("cluster").arg(program).arg(rounds.to_string()),
         Bench::Memory => command.arg("memory").arg(program),
     };
     run(&mut command, RUN_LIMIT)

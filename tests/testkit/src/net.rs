@@ -18,6 +18,8 @@ pub struct FakeNet {
 
 #[derive(Debug)]
 struct State {
+    /// What its addresses begin with.
+    base: [u8; 3],
     total: usize,
     free: VecDeque<u8>,
     attached: BTreeMap<PodUid, u8>,
@@ -35,9 +37,23 @@ impl Default for FakeNet {
 impl FakeNet {
     /// A network of so many addresses.
     pub fn new(addresses: u8) -> Self {
-        let free: VecDeque<u8> = (1..=addresses).collect();
+        Self::of([127, 77, 0], (1..=addresses).collect())
+    }
+
+    /// A network of the addresses of a block that is no larger than a /24.
+    ///
+    /// # Panics
+    /// When it is larger.
+    pub fn in_block(block: Ipv4Net) -> Self {
+        assert!(block.prefix_len() >= 24, "a fake network has one byte for the numbers of its Pods");
+        let [a, b, c, _] = block.network().octets();
+        Self::of([a, b, c], block.hosts().map(|address| address.octets()[3]).collect())
+    }
+
+    fn of(base: [u8; 3], free: VecDeque<u8>) -> Self {
         let total = free.len();
         let state = State {
+            base,
             total,
             free,
             attached: BTreeMap::new(),
@@ -75,15 +91,18 @@ impl FakeNet {
 
 impl State {
     fn take_this(&mut self, address: Ipv4Addr) -> Result<u8, NetError> {
-        let [127, 77, 0, number] = address.octets() else { return Err(NetError::ForeignAddress { address }) };
+        let [a, b, c, number] = address.octets();
+        if [a, b, c] != self.base {
+            return Err(NetError::ForeignAddress { address });
+        }
         let place = self.free.iter().position(|free| *free == number);
         let taken = NetError::AddressTaken { address };
         place.and_then(|place| self.free.remove(place)).ok_or(taken)
     }
 }
 
-fn lease(number: u8) -> Lease {
-    let address = Ipv4Addr::new(127, 77, 0, number);
+fn lease([a, b, c]: [u8; 3], number: u8) -> Lease {
+    let address = Ipv4Addr::new(a, b, c, number);
     Lease {
         tap_name: format!("fake{number}"),
         mac: Mac([2, 0, 0, 0, 0, number]),
@@ -112,7 +131,7 @@ impl HostNet for FakeNet {
             Some(address) => state.take_this(address)?,
         };
         state.attached.insert(pod.clone(), number);
-        Ok(Attachment { tap, lease: lease(number) })
+        Ok(Attachment { tap, lease: lease(state.base, number) })
     }
 
     async fn detach(&self, pod: &PodUid) -> Result<(), NetError> {
@@ -131,7 +150,7 @@ impl HostNet for FakeNet {
             std::mem::take(&mut state.attached).into_iter().partition(|(pod, _)| live.contains(pod));
         state.free.extend(gone.into_values());
         state.attached = kept;
-        Ok(state.attached.iter().map(|(pod, number)| (pod.clone(), lease(*number))).collect())
+        Ok(state.attached.iter().map(|(pod, number)| (pod.clone(), lease(state.base, *number))).collect())
     }
 
     async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
