@@ -21,6 +21,6 @@ pub use microvm::{Microvm, MicrovmPod};
 pub use problem::{FieldProblem, is_dns_subdomain};
 pub use profile::{
     FargateProfile, FargateProfileSpec, FargateProfileStatus, MAX_LABEL_PAIRS, MAX_SELECTORS, ProfilePhase, Rejection,
-    Selector, Sizing,
+    Selector, Sizing, WaitingPods,
 };
 pub use subnet::{HandedOutBlock, Subnet, SubnetDns, SubnetOverlap, SubnetSpec, SubnetStatus, overlaps};

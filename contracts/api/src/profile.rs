@@ -92,6 +92,9 @@ pub struct FargateProfileSpec {
     /// How a microVM's size follows from what its Pod asks.
     #[serde(default)]
     pub sizing: Sizing,
+    /// What becomes of Pods that waited for a profile when this one came.
+    #[serde(default)]
+    pub waiting_pods: WaitingPods,
     /// Free key-value pairs for the platform team's own bookkeeping; they do not reach the Pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
@@ -137,6 +140,16 @@ pub enum Sizing {
     Fargate,
     /// What was asked plus the measured overhead.
     Exact,
+}
+
+/// What becomes of Pods that were made before their profile and name our scheduler themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WaitingPods {
+    /// They are taken.
+    #[default]
+    Adopt,
+    /// They go on waiting until they are deleted and made again, as in the reference (AWS EKS user guide, Fargate profiles).
+    Ignore,
 }
 
 /// What the profile controller has found.

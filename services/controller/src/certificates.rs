@@ -1,4 +1,5 @@
-//! The certificate of the webhook server: made by ourselves, kept in a Secret that all replicas share, made anew in time.
+//! The certificate of the webhook server: made by ourselves, kept in a Secret that all replicas share, made anew in time. A Secret
+//! without the authority's key is somebody else's, who looks after it.
 //!
 //! ```text
 //! ca.crt   whom the API server is to believe: the authority, and the one before it
@@ -53,6 +54,7 @@ pub(crate) enum CertificateError {
 pub(crate) struct Certificates {
     /// For the API server: one authority or two, as PEM.
     pub(crate) authorities: String,
+    /// Empty where the certificate is given.
     authority_key: String,
     /// The server's certificate, as PEM.
     pub(crate) certificate: String,
@@ -98,7 +100,7 @@ fn read(secret: &Secret) -> Option<Certificates> {
     let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
     Some(Certificates {
         authorities: text("ca.crt")?,
-        authority_key: text("ca.key")?,
+        authority_key: text("ca.key").unwrap_or_default(),
         certificate: text("tls.crt")?,
         key: text("tls.key")?,
     })
@@ -121,6 +123,9 @@ fn next(
         let (certificate, key) = make_server(&authority, &authority_key, hosts, now)?;
         return Ok(Some(Certificates { authorities: authority, authority_key, certificate, key }));
     };
+    if before.authority_key.is_empty() {
+        return Ok(None);
+    }
     let newest = first(&before.authorities);
     if !is_young(&newest, now) {
         let (authority, authority_key) = make_authority(now)?;
@@ -293,6 +298,13 @@ mod tests {
         let signed = renewed(&fresh, 501);
         assert!(is_signed_by(&signed.certificate, &first(&fresh.authorities)));
         assert_eq!(next(Some(&signed), &hosts(), after(501)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_certificate_that_is_given_is_left_alone() {
+        let made = next(None, &hosts(), Timestamp::now()).unwrap().unwrap();
+        let given = Certificates { authority_key: String::new(), ..made };
+        assert_eq!(next(Some(&given), &hosts(), after(1000)).unwrap(), None);
     }
 
     #[test]

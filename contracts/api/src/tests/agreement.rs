@@ -203,6 +203,7 @@ fn subnets_and_role_of_profiles_are_named_or_left_out() {
                 ["spec.podExecutionRole: Name a role or leave the field out."],
             ),
             case("exact sizing", profile_with(&json!({"sizing": "Exact"})), []),
+            case("waiting Pods left alone", profile_with(&json!({"waitingPods": "Ignore"})), []),
         ],
         FargateProfile::validate,
     );

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
-use monopod_api::{FargateProfile, names};
+use monopod_api::{FargateProfile, WaitingPods, names};
 use monopod_policy::decision::{Decision, Outcome};
 use monopod_policy::placement::{AddressBlock, ProfileRules, Resources};
 use monopod_types::{GiB, HostName, MiB, MilliCpu, PodUid, ProfileName, Quantity, SubnetName};
@@ -34,6 +34,26 @@ pub(super) fn has_ended(pod: &Pod) -> bool {
 pub(super) fn profile_rules(name: &ProfileName, profiles: &BTreeMap<String, FargateProfile>) -> ProfileRules {
     let subnets = profiles.get(name.as_str()).map(|profile| profile.spec.subnets.clone()).unwrap_or_default();
     ProfileRules { name: name.clone(), subnets: subnets.into_iter().map(SubnetName::new).collect() }
+}
+
+/// Whether a Pod was there before the profile that would take it, which wants none of those. The webhook labels the others; who
+/// has labelled a Pod themselves is told by its age.
+pub(super) fn is_ignored(pod: &Pod, profile: &ProfileName, profiles: &BTreeMap<String, FargateProfile>) -> bool {
+    let strict = profiles.get(profile.as_str()).filter(|one| one.spec.waiting_pods == WaitingPods::Ignore);
+    strict.is_some_and(|profile| {
+        let is_labelled = pod.metadata.labels.iter().any(|labels| labels.contains_key(names::PROFILE_LABEL));
+        let is_older = pod.metadata.creation_timestamp < profile.metadata.creation_timestamp;
+        !is_labelled || is_older
+    })
+}
+
+/// What such a Pod is told.
+pub(super) fn ignored(profile: &ProfileName) -> Answer {
+    let profile = profile.as_str();
+    let message = format!(
+        "profile {profile} takes only pods that are made after it (waitingPods: Ignore); delete the pod, so that it is made again"
+    );
+    Answer::Wait { reason: "MadeBeforeProfile".to_owned(), message, wakes: BTreeSet::from([Wake::Profile]) }
 }
 
 pub(super) fn waiting(decision: &Decision<'_>) -> Answer {

@@ -211,6 +211,26 @@ fn what_failed_to_be_written_is_free_again_and_a_foreign_address_is_avoided() {
 }
 
 #[test]
+fn a_profile_may_leave_pods_alone_that_were_there_before_it() {
+    let mut world = world();
+    let mut strict = profile();
+    strict.spec.waiting_pods = monopod_api::WaitingPods::Ignore;
+    strict.metadata.creation_timestamp = read(json!("2026-01-02T00:00:00Z"));
+    world.apply(Change::Profile(Seen::Is(Box::new(strict))));
+    see(&mut world, pod("old", json!({})));
+    let (reason, message, wakes) = waits(&mut world, "old");
+    assert_eq!((&*reason, &*wakes), ("MadeBeforeProfile", &[Wake::Profile][..]));
+    assert!(message.contains("delete the pod"), "{message}");
+    let labelled = |time| json!({"metadata": {"labels": {"eks.amazonaws.com/fargate-profile": "shop"}, "creationTimestamp": time}});
+    see(&mut world, pod("old, labelled", labelled("2026-01-01T00:00:00Z")));
+    assert_eq!(waits(&mut world, "old, labelled").0, "MadeBeforeProfile");
+    see(&mut world, pod("new", labelled("2026-01-03T00:00:00Z")));
+    placed(&mut world, "new");
+    world.apply(Change::Profile(Seen::Is(Box::new(profile()))));
+    placed(&mut world, "old");
+}
+
+#[test]
 fn a_refused_pod_says_why_and_waits_for_what_may_help() {
     let mut world = world();
     let claim = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);

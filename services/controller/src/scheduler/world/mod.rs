@@ -22,7 +22,7 @@ use monopod_policy::record::{self, Record, Taken, default_domain, free_address};
 use monopod_policy::sizing::Size;
 use monopod_types::{HostName, PodUid, ProfileName};
 
-use super::facts::{has_ended, profile_rules, uid, waiting, waits};
+use super::facts::{has_ended, ignored, is_ignored, profile_rules, uid, waiting, waits};
 use super::watches::{Change, Seen};
 
 /// What may make a Pod that waits worth another look.
@@ -255,6 +255,7 @@ impl World {
         }
         let decision = decide(&pod, snapshot);
         match (decision.outcome(), decision.choice.taker, decision.size.as_ref()) {
+            (_, Some(profile), _) if is_ignored(&pod, profile, profiles) => ignored(profile),
             (Outcome::Runs, Some(profile), Ok(size)) => {
                 let rules = profile_rules(profile, profiles);
                 self.place(&pod, rules, size, subnets)
