@@ -25,7 +25,7 @@ mod settings;
 
 pub use admission::{AdmissionError, Refusal, RefusedFor};
 pub use api::{Socket, SocketError};
-pub use cluster::{Cluster, ClusterError, ClusterSettings, Connection, HostFacts, NODE_PORTS};
+pub use cluster::{Cluster, ClusterError, ClusterSettings, Connection, HostFacts, NODE_PORTS, machine_memory};
 pub use error::HostError;
 pub use host::{Host, Parts};
 pub use identity::PodName;

@@ -122,6 +122,11 @@ impl News {
         self.lock().clone()
     }
 
+    /// The stages of the start so far.
+    pub(crate) fn stages(&self) -> Vec<StageRecord> {
+        self.lock().stages.iter().map(|(_, stage)| stage.clone()).collect()
+    }
+
     /// The last status.
     pub(crate) fn pod(&self) -> Option<Arc<Pod>> {
         self.lock().status.as_ref().map(|(_, pod)| Arc::clone(pod))

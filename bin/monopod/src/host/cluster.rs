@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use monopod_api::{AcceleratorKind, HostResources};
-use monopod_host::{Cluster, ClusterSettings, Connection, HostFacts};
+use monopod_host::{Cluster, ClusterSettings, Connection, HostFacts, machine_memory};
 use monopod_vmm_qemu::{Accelerator, Config};
 use nix::sys::statvfs::statvfs;
 
@@ -82,8 +82,9 @@ impl ClusterArguments {
             || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string(),
             |cpu| cpu.to_string(),
         );
-        let memory =
-            self.capacity_memory.clone().unwrap_or_else(|| memory().saturating_sub(RESERVED_MEMORY).to_string());
+        let memory = self.capacity_memory.clone().unwrap_or_else(|| {
+            machine_memory("MemTotal").unwrap_or_default().saturating_sub(RESERVED_MEMORY).to_string()
+        });
         let disk = self.capacity_disk.clone().unwrap_or_else(|| disk(root).to_string());
         let (kind, proof) = match guests.accelerator {
             Accelerator::Kvm => (AcceleratorKind::Kvm, "a guest was started with it"),
@@ -96,14 +97,6 @@ impl ClusterArguments {
             guest_kernel: guests.guest.version.clone(),
         }
     }
-}
-
-/// Bytes of memory that the machine has.
-fn memory() -> u64 {
-    let known = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = known.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.unwrap_or_default().saturating_mul(1024)
 }
 
 /// Bytes of the file system of a folder.

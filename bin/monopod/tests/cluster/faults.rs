@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use monopod_testkit::cluster::Part;
 
-use crate::stage::{PATIENCE, Stage, on_stage};
+use crate::stage::{PATIENCE, on_stage};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -23,25 +23,12 @@ spec:
           livenessProbe: {exec: {command: [test, "!", -e, /tmp/sick]}, periodSeconds: 1, failureThreshold: 1}
 "#;
 
-/// Names, container ids and restarts of the Deployment's Pods, in order.
-async fn containers(stage: &Stage<'_>) -> Result<Vec<String>> {
-    let columns = "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{'\\n'}{end}";
-    let printed = stage.kubectl(&["get", "pods", "-n", "shop", "-l", "app=web", "-o", columns]).await?;
-    let mut lines: Vec<String> = printed.lines().map(str::to_owned).collect();
-    lines.sort();
-    Ok(lines)
-}
-
-async fn rolled_out(stage: &Stage<'_>) -> Result<String> {
-    stage.kubectl(&["rollout", "status", "-n", "shop", "deployment/web", PATIENCE]).await
-}
-
 #[tokio::test]
 async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result<()> {
     on_stage(1, async |stage| {
         stage.apply(WEB).await?;
-        rolled_out(stage).await?;
-        let before = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let before = stage.web_containers().await?;
         let first = before[0].split(' ').next().context("a Pod has a name")?.to_owned();
 
         // The host daemon is killed; a Pod is deleted while it is away.
@@ -49,8 +36,8 @@ async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result
         stage.kubectl(&["delete", "pod", "-n", "shop", &first, "--wait=false"]).await?;
         stage.restart_daemon(0)?;
         stage.kubectl(&["wait", "-n", "shop", &format!("pod/{first}"), "--for=delete", PATIENCE]).await?;
-        rolled_out(stage).await?;
-        let after = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let after = stage.web_containers().await?;
         ensure!(after.contains(&before[1]), "the other Pod has run on: {before:?} {after:?}");
 
         // The controller is killed; what was asked meanwhile happens when there is one again.
@@ -68,8 +55,8 @@ async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result
                 "--wait=false",
             ])
             .await?;
-        rolled_out(stage).await?;
-        let scaled = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let scaled = stage.web_containers().await?;
         ensure!(scaled.len() == 3 && after.iter().all(|one| scaled.contains(one)), "{after:?} {scaled:?}");
 
         // The API server goes away; a container is restarted meanwhile, which is told when it is back.
@@ -84,7 +71,7 @@ async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result
         let restarts =
             ["get", "pod", &name, "-n", "shop", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
         stage.wait_printed("the restart is told", &restarts, |text| text == "1").await;
-        let settled = containers(stage).await?;
+        let settled = stage.web_containers().await?;
         ensure!(scaled[1..].iter().all(|one| settled.contains(one)), "the others have run on: {scaled:?} {settled:?}");
         let addresses =
             stage.kubectl(&["get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].status.podIP}"]).await?;

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use monopod_testkit::cluster::{Capacity, Part};
 use monopod_testkit::disk::{mount_in_memory, with_mounts_of_its_own};
 use monopod_testkit::wait::wait_for;
-use serde_json::Value;
 
 use crate::stage::{PATIENCE, Stage, on_stage};
 
@@ -34,22 +33,6 @@ spec:
           readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 "#;
 
-async fn rolled_out(stage: &Stage<'_>) -> Result<()> {
-    stage.kubectl(&["rollout", "status", "-n", "shop", "deployment/web", PATIENCE]).await.map(drop)
-}
-
-/// The Deployment's Pods: name, container and how often it was restarted.
-async fn containers(stage: &Stage<'_>) -> Result<Vec<String>> {
-    let pods = stage.get(&["pods", "-n", "shop", "-l", "app=web"]).await?;
-    let line = |pod: &Value| {
-        let status = &pod["status"]["containerStatuses"][0];
-        format!("{} {} {}", pod["metadata"]["name"], status["containerID"], status["restartCount"])
-    };
-    let mut lines: Vec<String> = pods["items"].as_array().context("a list has items")?.iter().map(line).collect();
-    lines.sort();
-    Ok(lines)
-}
-
 /// Asks every Pod of the first host for an answer, by the host's own command line.
 fn ensure_all_answer(stage: &Stage<'_>, count: usize) -> Result<()> {
     let pods = stage.pods_of_hosts()?;
@@ -65,8 +48,8 @@ fn ensure_all_answer(stage: &Stage<'_>, count: usize) -> Result<()> {
 async fn cluster_an_api_server_that_is_away_for_two_minutes_costs_no_pod() -> Result<()> {
     on_stage(1, async |stage| {
         stage.apply(WEB).await?;
-        rolled_out(stage).await?;
-        let before = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let before = stage.web_containers().await?;
         // One that starts anew remembers nothing from before the last write: watches are told that theirs is too old (410).
         stage.kubectl(&["create", "configmap", "-n", "shop", "last-write"]).await?;
         stage.cluster.kill(Part::ApiServer)?;
@@ -78,8 +61,8 @@ async fn cluster_an_api_server_that_is_away_for_two_minutes_costs_no_pod() -> Re
         stage.cluster.spawn(Part::ApiServer)?;
         stage.cluster.wait_ready().await?;
         stage.kubectl(&["scale", "-n", "shop", "deployment/web", "--replicas=3"]).await?;
-        rolled_out(stage).await?;
-        let after = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let after = stage.web_containers().await?;
         ensure!(after.len() == 3 && before.iter().all(|one| after.contains(one)), "{before:?} {after:?}");
         ensure_all_answer(stage, 3)?;
         // Kubernetes has called Pods of silent nodes not ready.
@@ -119,13 +102,13 @@ async fn cluster_clocks_that_are_moved_disturb_no_pod() -> Result<()> {
         stage.restart_controller_with(&environment)?;
         stage.wait_webhooks().await;
         stage.apply(WEB).await?;
-        rolled_out(stage).await?;
-        let before = containers(stage).await?;
+        stage.web_rolled_out().await?;
+        let before = stage.web_containers().await?;
         for (time, replicas) in [("+2h", 3), ("-1h", 4)] {
             std::fs::write(&file, time)?;
             stage.kubectl(&["scale", "-n", "shop", "deployment/web", &format!("--replicas={replicas}")]).await?;
-            rolled_out(stage).await.with_context(|| time.to_owned())?;
-            let after = containers(stage).await?;
+            stage.web_rolled_out().await.with_context(|| time.to_owned())?;
+            let after = stage.web_containers().await?;
             ensure!(before.iter().all(|one| after.contains(one)), "{time}: {before:?} {after:?}");
             ensure_all_answer(stage, replicas)?;
         }
@@ -164,7 +147,7 @@ fn cluster_a_host_without_disk_gets_no_pods_until_it_has_some() -> Result<()> {
                 let why = "0/1 hosts fit: 1 is not ready, or short of memory or disk";
                 stage.wait_printed("the Pods are told why they wait", &events, |text| text.contains(why)).await;
                 std::fs::remove_file(&filler)?;
-                rolled_out(stage).await?;
+                stage.web_rolled_out().await?;
                 wait_for("the host has recovered", async || {
                     let conditions =
                         stage.kubectl(&["wait", "host/host-2", "--for=condition=DiskPressure=false", "--timeout=1s"]);

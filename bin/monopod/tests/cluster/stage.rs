@@ -238,6 +238,20 @@ impl Stage<'_> {
         }
     }
 
+    /// Waits until the Deployment `shop/web` is as it is to be.
+    pub(crate) async fn web_rolled_out(&self) -> Result<()> {
+        self.kubectl(&["rollout", "status", "-n", "shop", "deployment/web", PATIENCE]).await.map(drop)
+    }
+
+    /// Names, container ids and restarts of its Pods, in order.
+    pub(crate) async fn web_containers(&self) -> Result<Vec<String>> {
+        let columns = "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{'\\n'}{end}";
+        let printed = self.kubectl(&["get", "pods", "-n", "shop", "-l", "app=web", "-o", columns]).await?;
+        let mut lines: Vec<String> = printed.lines().map(str::to_owned).collect();
+        lines.sort();
+        Ok(lines)
+    }
+
     /// Waits until the webhooks answer.
     pub(crate) async fn wait_webhooks(&self) {
         wait_for("the webhooks answer", async || match self.cluster.page(CONTROLLER_STATUS.into(), "/readyz").await {

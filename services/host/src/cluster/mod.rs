@@ -47,6 +47,7 @@ use crate::host::Host;
 use certificates::Certificates;
 pub use connection::Connection;
 pub use error::ClusterError;
+pub use report::machine_memory;
 
 /// The first port of nodes' kubelets: each address has a port of its own, so that it is the same after a restart.
 const FIRST_PORT: u16 = 20_000;

@@ -354,11 +354,11 @@ impl Kubelet {
 
     /// Tells how the start went, stage by stage.
     fn tell_start(&self, handle: &PodHandle) {
-        let stages = handle.shared.news.told().stages;
-        let of_start = stages.iter().filter(|(_, stage)| !stage.name.contains('/') && stage.nanoseconds >= MILLISECOND);
+        let stages = handle.shared.news.stages();
+        let of_start = stages.iter().filter(|stage| !stage.name.contains('/') && stage.nanoseconds >= MILLISECOND);
         let parts: Vec<String> =
-            of_start.map(|(_, stage)| format!("{} {} ms", stage.name, stage.nanoseconds / MILLISECOND)).collect();
-        let total = stages.last().map_or(0, |(_, stage)| stage.since_start_nanoseconds / MILLISECOND);
+            of_start.map(|stage| format!("{} {} ms", stage.name, stage.nanoseconds / MILLISECOND)).collect();
+        let total = stages.last().map_or(0, |stage| stage.since_start_nanoseconds / MILLISECOND);
         let now = jiff::Timestamp::now();
         let message = format!("Ready {total} ms after it was sent here: {}", parts.join(", "));
         let notice = Notice { severity: Severity::Normal, reason: "MicroVMReady", message, field_path: String::new() };

@@ -82,7 +82,7 @@ fn look(settings: &ClusterSettings, host: &Host) -> Report {
     let sizes: Vec<SizeRecord> = running.map(|handle| handle.shared.size).collect();
     Report {
         free: free(&settings.facts.capacity, &sizes),
-        is_short_of_memory: available_memory().is_some_and(|available| available < ENOUGH_MEMORY),
+        is_short_of_memory: machine_memory("MemAvailable").is_some_and(|available| available < ENOUGH_MEMORY),
         is_short_of_disk: is_nearly_full(&settings.folder),
     }
 }
@@ -102,11 +102,11 @@ fn free(capacity: &HostResources, pods: &[SizeRecord]) -> HostResources {
     }
 }
 
-/// Bytes of memory that programs could get without swapping.
-fn available_memory() -> Option<u64> {
+/// Bytes that a line of `/proc/meminfo` tells of, such as `MemTotal` (proc(5)); none when there is no such line.
+pub fn machine_memory(line: &str) -> Option<u64> {
     let known = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = known.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    let amount = known.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(':'))?;
+    amount.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn is_nearly_full(folder: &Path) -> bool {

@@ -56,8 +56,8 @@ pub(super) fn last_status(handle: &PodHandle) -> PodStatus {
 
 /// What a Pod's status is, with the stages of its start.
 pub(super) fn staged(handle: &PodHandle, pod: &Pod) -> PodStatus {
-    let stages: Vec<_> = handle.shared.news.told().stages.into_iter().map(|(_, stage)| stage).collect();
-    with_stages(pod.status.clone().unwrap_or_default(), handle.shared.admitted_at, &stages)
+    let shared = &handle.shared;
+    with_stages(pod.status.clone().unwrap_or_default(), shared.admitted_at, &shared.news.stages())
 }
 
 fn version(pod: &Pod) -> u64 {

@@ -22,9 +22,7 @@ use super::containers::{self, Instance};
 use super::images::Early;
 use super::work::Work;
 use super::{Command, PodHandle, PodShared, Sandbox};
-use crate::journal::{
-    FinishedRecord, ImageRecord, Journal, PodRecord, SizeRecord, StageRecord, StateRecord, StopRecord,
-};
+use crate::journal::{FinishedRecord, ImageRecord, Journal, PodRecord, SizeRecord, StateRecord, StopRecord};
 use crate::machine::Machine;
 use crate::news::{Finished, Item};
 use crate::objects::Objects;
@@ -419,7 +417,7 @@ impl PodTask {
         if !std::mem::take(&mut self.is_unsaved) {
             return;
         }
-        self.state.stages = self.stages();
+        self.state.stages = self.work.shared.news.stages();
         if let Err(error) = self.journal.write_state(&self.state) {
             // It is tried again, with the next news or after a while.
             self.is_unsaved = true;
@@ -429,10 +427,6 @@ impl PodTask {
 
     pub(super) fn mark_unsaved(&mut self) {
         self.is_unsaved = true;
-    }
-
-    fn stages(&self) -> Vec<StageRecord> {
-        self.work.shared.news.told().stages.into_iter().map(|(_, stage)| stage).collect()
     }
 
     async fn finish(mut self, outcome: Outcome) {
