@@ -186,7 +186,7 @@ fn an_object_of_ours_is_held_to_its_fields_and_its_rules() {
         (
             "a field that we do not have",
             &profile("selectors: [{namespace: shop}]\n  sizeing: Exact"),
-            "t.yaml:7:12: document 1: spec.sizeing: unknown field `sizeing`, expected one of `selectors`, `subnets`, `podExecutionRole`, `sizing`, `tags`",
+            "t.yaml:7:12: document 1: spec.sizeing: unknown field `sizeing`, expected one of `selectors`, `subnets`, `podExecutionRole`, `sizing`, `waitingPods`, `tags`",
         ),
         (
             "a field of a selector that we do not have",
