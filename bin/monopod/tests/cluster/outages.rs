@@ -1,4 +1,4 @@
-//! What goes away or is used up for a while: the API server, the right time, the host's disk.
+//! What goes away or is used up for a while: the API server, the right time, certificates, the host's disk.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,10 +8,12 @@ use monopod_testkit::cluster::{Capacity, Part};
 use monopod_testkit::disk::{mount_in_memory, with_mounts_of_its_own};
 use monopod_testkit::wait::wait_for;
 
-use crate::stage::{PATIENCE, Stage, on_stage};
+use crate::stage::{PATIENCE, Stage, on_stage, on_stage_with};
 
 /// How long the API server is away.
 const OUTAGE: Duration = Duration::from_secs(120);
+/// How long certificates of nodes last, in seconds.
+const SHORT_LIFE: u64 = 90;
 /// The library that gives programs another time than the machine's.
 const FAKE_TIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
@@ -73,6 +75,43 @@ async fn cluster_an_api_server_that_is_away_for_two_minutes_costs_no_pod() -> Re
         for name in ["host-2.log", "controller-one.log"] {
             ensure!(log(name)?.contains("too old resource version"), "the watches of {name} had to begin anew");
         }
+        stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
+        stage.wait_nothing_left().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn cluster_certificates_that_run_out_are_renewed_under_running_pods() -> Result<()> {
+    let short = (Part::ControllerManager, format!("--cluster-signing-duration={SHORT_LIFE}s"));
+    on_stage_with(vec![short], 1, async |stage| {
+        stage.apply(WEB).await?;
+        stage.web_rolled_out().await?;
+        let (begun, before) = (Instant::now(), stage.web_containers().await?);
+        let ready = ["get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')]}"];
+        let was_ready = stage.kubectl(&ready).await?;
+        // All that there was at first has run out by then, and connections with it.
+        while begun.elapsed() < Duration::from_secs(SHORT_LIFE + 20) {
+            let pod = stage.kubectl(&["exec", "-n", "shop", "deployment/web", "--", "echo", "here"]).await?;
+            ensure!(pod == "here\n", "{pod}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        let leases = ["get", "leases", "-n", "kube-node-lease", "-o", "jsonpath={.items[*].spec.renewTime}"];
+        let renewed = stage.kubectl(&leases).await?;
+        let all_newer = |now: &str| {
+            let newer = now.split(' ').zip(renewed.split(' ')).filter(|(now, before)| now > before);
+            newer.count() == before.len()
+        };
+        stage.wait_printed("the Leases of both nodes are renewed", &leases, all_newer).await;
+        stage.kubectl(&["scale", "-n", "shop", "deployment/web", "--replicas=3"]).await?;
+        stage.web_rolled_out().await?;
+        let after = stage.web_containers().await?;
+        ensure!(before.iter().all(|one| after.contains(one)), "{before:?} {after:?}");
+        let is_ready = stage.kubectl(&ready).await?;
+        ensure!(
+            was_ready.split("} {").all(|one| is_ready.contains(one.trim_matches(['{', '}']))),
+            "{was_ready}: {is_ready}"
+        );
         stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
         stage.wait_nothing_left().await
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use monopod_testkit::cluster::{
-    CONTROLLER_STATUS, Capacity, Cluster, HostMachine, ImageServer, Options, Process, with_cluster,
+    CONTROLLER_STATUS, Capacity, Cluster, HostMachine, ImageServer, Options, Part, Process, with_cluster,
 };
 use monopod_testkit::wait::wait_for;
 use nix::sys::signal::Signal;
@@ -69,7 +69,16 @@ metadata: {name: shop}
 
 /// Runs a test on a cluster with so many hosts, in zones in turn. What all parts said last is told when it fails.
 pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -> Result<()>) -> Result<()> {
-    with_cluster(Options { audit: true, ..Options::default() }, async |cluster| {
+    on_stage_with(Vec::new(), hosts, test).await
+}
+
+/// The same with further arguments for parts of the control plane.
+pub(crate) async fn on_stage_with(
+    arguments: Vec<(Part, String)>,
+    hosts: u8,
+    test: impl AsyncFnOnce(&mut Stage<'_>) -> Result<()>,
+) -> Result<()> {
+    with_cluster(Options { audit: true, arguments, ..Options::default() }, async |cluster| {
         cluster.install_monopod(deploy()).await?;
         let images = cluster.serve_images().await?;
         let controller = cluster.start_controller(program(), CONTROLLER)?;

@@ -191,16 +191,14 @@ impl Cluster {
     /// When the address blocks have changed, for which the daemon must start anew.
     pub async fn serve(self, host: Arc<Host>, stop: CancellationToken) -> Result<(), ClusterError> {
         let names = registration::node_names(&self.link.client, &self.link.settings).await?;
-        let ahead = tokio::spawn(certificates::make_ahead(Arc::clone(&self.link), names));
         let report = report::keep(self.link.client.clone(), self.link.settings.clone(), Arc::clone(&host));
-        let ended = tokio::select! {
+        tokio::select! {
             () = pods::watch(Arc::clone(&self.link), Arc::clone(&host)) => Ok(()),
+            () = certificates::keep(Arc::clone(&self.link), names) => Ok(()),
             () = peers::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
             () = report => Ok(()),
             changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.link.blocks) => Err(changed),
             () = stop.cancelled() => Ok(()),
-        };
-        ahead.abort();
-        ended
+        }
     }
 }

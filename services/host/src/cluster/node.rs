@@ -10,8 +10,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_kubelet_http::{DECLARED_FEATURE, Limits, NodeConfig, NodeServer};
+use monopod_kubelet_http::{DECLARED_FEATURE, Limits, NodeConfig, NodeHandle, NodeServer};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::registration::renew;
@@ -38,7 +40,7 @@ pub(super) async fn keep(link: Arc<Link>, client: Client, pod: Arc<Pod>, node: S
         name: metadata.name.clone().unwrap_or_default(),
     };
     let uid = metadata.uid.clone().unwrap_or_default();
-    let (port, _serving) = loop {
+    let mut serving = loop {
         match serve(&link, &node, NodeBackend::new(Arc::clone(&host), name.clone(), uid.clone())).await {
             Ok(served) => break served,
             Err(error) => {
@@ -51,7 +53,7 @@ pub(super) async fn keep(link: Arc<Link>, client: Client, pod: Arc<Pod>, node: S
     let facts = NodeFacts {
         name: &node,
         address: link.settings.address,
-        port,
+        port: serving.port,
         guest_kernel: &link.settings.facts.guest_kernel,
         uid: &uid,
     };
@@ -69,26 +71,36 @@ pub(super) async fn keep(link: Arc<Link>, client: Client, pod: Arc<Pod>, node: S
     // The node has just been heard of, so the first is not needed before its start is over.
     ticks.reset();
     loop {
-        ticks.tick().await;
-        if let Err(error) = renew(&leases, &node, &node, Some(owner(&said))).await {
-            tracing::warn!(node, error = &error as &dyn std::error::Error, "the Lease of a node was not renewed");
+        tokio::select! {
+            _ = ticks.tick() => if let Err(error) = renew(&leases, &node, &node, Some(owner(&said))).await {
+                tracing::warn!(node, error = &error as &dyn std::error::Error, "the Lease of a node was not renewed");
+            },
+            Ok(()) = serving.tls.changed() => serving.handle.set_tls(Arc::clone(&serving.tls.borrow_and_update())),
         }
     }
 }
 
-/// Serves a node's port until the guard is dropped; which port.
+/// A node's port, which is served until this is dropped.
+struct Serving {
+    port: u16,
+    handle: NodeHandle,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    _stop: DropGuard,
+}
+
 async fn serve(
     link: &Link,
     node: &str,
     backend: NodeBackend,
-) -> Result<(u16, DropGuard), Box<dyn std::error::Error + Send + Sync>> {
-    let tls = link.certificates.serving(node).await?;
+) -> Result<Serving, Box<dyn std::error::Error + Send + Sync>> {
+    let mut tls = link.certificates.serving(node).await?;
     let listen = SocketAddr::new(link.settings.address, link.port_of(node));
-    let config = NodeConfig { name: node.to_owned(), listen, tls, limits: Limits::default() };
+    let first = Arc::clone(&tls.borrow_and_update());
+    let config = NodeConfig { name: node.to_owned(), listen, tls: first, limits: Limits::default() };
     let server = NodeServer::bind(config, Arc::clone(&link.auth), Arc::new(backend)).await?;
-    let (port, stop) = (server.address().port(), CancellationToken::new());
+    let (port, handle, stop) = (server.address().port(), server.handle(), CancellationToken::new());
     tokio::spawn(server.run(stop.clone()));
-    Ok((port, stop.drop_guard()))
+    Ok(Serving { port, handle, tls, _stop: stop.drop_guard() })
 }
 
 async fn say(nodes: &Api<Node>, facts: &NodeFacts<'_>) -> Result<Node, ClusterError> {

@@ -88,9 +88,10 @@ pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Rece
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let uid = metadata.uid.clone().unwrap_or_default();
     loop {
-        let result = match link.certificates.client_of(&node).await {
+        let result = match link.certificates.as_node(&node).await {
             Err(error) => Err(error.into()),
-            Ok(client) => {
+            Ok(as_node) => {
+                let client = as_node.client();
                 monopod_faults::point("host/identified");
                 let events = events::writer(client.clone(), Arc::clone(&pod), node.clone());
                 let (link, host) = (Arc::clone(&link), Arc::clone(&host));
@@ -110,10 +111,10 @@ pub(super) async fn live(link: Arc<Link>, host: Arc<Host>, mut seen: watch::Rece
         match result {
             Ok(()) => {
                 // A Pod that only lost the label by which we watch it gets it back, and goes on meanwhile.
-                let client = link.certificates.client_of(&node).await;
-                if let Ok(client) = client
+                let as_node = link.certificates.as_node(&node).await;
+                if let Ok(as_node) = as_node
                     && matches!(&*seen.borrow(), Seen::Gone(_))
-                    && is_still_there(&client, &name, &uid).await
+                    && is_still_there(&as_node.client(), &name, &uid).await
                 {
                     tracing::warn!(pod = %name, uid, "the pod has lost the label of its host");
                     let _ = tokio::time::timeout(PAUSE, seen.changed()).await;
