@@ -31,7 +31,7 @@ const EMPTY_SUBNET: &str = "The name of a Subnet must not be empty.";
 #[kube(printcolumn(name = "Guest-Kernel", type_ = "string", json_path = ".status.guestKernel", priority = "1"))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[kube(validation = Rule::new("self.metadata.name.size() <= 63").message(Message::Message(format!("metadata.name: {BAD_NAME}"))))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct HostSpec {
     /// The failure domain that the machine stands in, the value of `topology.kubernetes.io/zone`.
     #[schemars(length(max = 256))]

@@ -66,7 +66,7 @@ const RESERVED_TAG: &str = "A tag key must not start with the reserved prefix 'a
 )]
 #[x_kube(validation = Rule::new("has(self.selectors)").message(NO_SELECTOR).field_path(".selectors"))]
 #[schemars(transform = |schema: &mut Schema| without_default(schema, "selectors"))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FargateProfileSpec {
     /// A Pod belongs to the profile when it matches any of these; one to five.
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct FargateProfileSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.__namespace__)").message(NO_NAMESPACE).field_path(".namespace"))]
 #[schemars(transform = |schema: &mut Schema| without_default(schema, "namespace"))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Selector {
     /// Namespace of the Pod, with wildcards. Required.
     #[serde(default)]

@@ -42,7 +42,7 @@ const BAD_NAMESERVER: &str = "Each entry must be an IP address.";
         .message(NAT_ADDRESS_WITHOUT_NAT)
         .field_path(".spec.natAddress"),
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SubnetSpec {
     /// The range, such as `10.0.0.0/16`; ranges of two Subnets must not overlap.
     #[schemars(length(max = 43))]
@@ -79,7 +79,7 @@ pub struct SubnetSpec {
 
 /// Settings of a Subnet that concern names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SubnetDns {
     /// Name servers of Pods whose `dnsPolicy` is `Default`; empty means those of the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

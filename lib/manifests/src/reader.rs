@@ -8,8 +8,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ReplicationController};
-use kube::Resource;
 use kube::core::ObjectMeta;
+use kube::{CustomResourceExt, Resource};
 use monopod_api::{FargateProfile, FieldProblem, Host, Subnet, overlaps};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -250,7 +250,7 @@ impl Reader {
     }
 
     /// An object of ours: unknown fields are errors, but in a status, which a newer controller may have written.
-    fn ours<K: DeserializeOwned + Resource>(
+    fn ours<K: DeserializeOwned + Resource + CustomResourceExt>(
         &mut self,
         item: Item<'_>,
         validate: fn(&K) -> Vec<FieldProblem>,
@@ -258,7 +258,9 @@ impl Reader {
         let Typed { mut object, unknown } = self.typed::<K>(item, item.tree.to_json())?;
         let before = self.errors.len();
         for field in unknown.iter().filter(|field| field.0.first() != Some(&Step::Field("status".to_owned()))) {
-            self.errors.push(item.field_error(field, "there is no such field"));
+            let known = typed::fields_beside::<K>(field).join(", ");
+            let hint = if known.is_empty() { String::new() } else { format!("; there are {known}") };
+            self.errors.push(item.field_error(field, format!("there is no such field{hint}")));
         }
         let named = self.identify(item, Scope::Cluster, object.meta_mut()).is_some();
         for problem in validate(&object) {

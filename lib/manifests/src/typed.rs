@@ -1,5 +1,7 @@
 //! From a value to a typed object, with the fields that the type does not know.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+use kube::CustomResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -53,6 +55,24 @@ pub(crate) fn read<T: DeserializeOwned>(
             let message = printable(&error.to_string());
             Err(TypeError { field: FieldPath::from(&track.path()), message })
         }
+    }
+}
+
+/// Names of the fields that stand where a field of a custom resource is, by its definition; none where those are not told.
+pub(crate) fn fields_beside<K: CustomResourceExt>(field: &FieldPath) -> Vec<String> {
+    let schema = || {
+        let version = K::crd().spec.versions.into_iter().next()?;
+        let parents = field.0.split_last()?.1;
+        parents.iter().try_fold(version.schema?.open_api_v3_schema?, inside)
+    };
+    schema().and_then(|schema| schema.properties).unwrap_or_default().into_keys().collect()
+}
+
+fn inside(schema: JSONSchemaProps, step: &Step) -> Option<JSONSchemaProps> {
+    match (step, schema.items) {
+        (Step::Field(name), _) => schema.properties?.remove(name),
+        (Step::Entry(_), Some(JSONSchemaPropsOrArray::Schema(entry))) => Some(*entry),
+        (Step::Entry(_), Some(JSONSchemaPropsOrArray::Schemas(_)) | None) => None,
     }
 }
 

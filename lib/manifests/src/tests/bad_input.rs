@@ -186,17 +186,17 @@ fn an_object_of_ours_is_held_to_its_fields_and_its_rules() {
         (
             "a field that we do not have",
             &profile("selectors: [{namespace: shop}]\n  sizeing: Exact"),
-            "t.yaml:7:12: document 1: spec.sizeing: unknown field `sizeing`, expected one of `selectors`, `subnets`, `podExecutionRole`, `sizing`, `waitingPods`, `tags`",
+            "t.yaml:7:12: document 1: spec.sizeing: there is no such field; there are podExecutionRole, selectors, sizing, subnets, tags, waitingPods",
         ),
         (
             "a field of a selector that we do not have",
             &profile("selectors: [{namespaces: shop}]"),
-            "t.yaml:6:28: document 1: spec.selectors[0].namespaces: unknown field `namespaces`, expected `namespace` or `labels`",
+            "t.yaml:6:28: document 1: spec.selectors[0].namespaces: there is no such field; there are labels, namespace\nt.yaml:6:15: document 1: spec.selectors[0].namespace: Fargate Profile must have at least one selector with at least one namespace value.",
         ),
         (
             "a field beside the spec",
             &format!("{}specs: {{}}\n", profile("selectors: [{namespace: shop}]")),
-            "t.yaml:7:8: document 1: specs: there is no such field",
+            "t.yaml:7:8: document 1: specs: there is no such field; there are spec, status",
         ),
         (
             "a sizing that we do not have",
