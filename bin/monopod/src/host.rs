@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use monopod_host::{Cluster, ClusterError, Host, HostError, NODE_PORTS, Parts, Settings, Socket, SocketError};
 use monopod_host_proto::v1::InfoRequest;
-use monopod_hostnet::{NetConfig, NetError, RoutedNet};
+use monopod_hostnet::{NetConfig, NetError, Outside, RoutedNet};
 use monopod_images::{ImageError, Images, Registries};
 use monopod_types::GiB;
 use monopod_vmm::VmError;
@@ -153,8 +153,8 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let socket = Socket::bind(&run).await?;
     let config = arguments.guests.config(&root, &run).await?;
     let owner = Owner { uid: config.users.first, gid: config.users.first };
-    let cluster = arguments.cluster.join(&root, &config).await?;
-    let net = arguments.network(cluster.as_ref()).await?;
+    let cluster = arguments.cluster.join(&root, &config, !arguments.no_egress).await?;
+    let net = arguments.network(cluster.as_ref());
     let mut images = monopod_images::Config::new(root.join("images"));
     if let Some(file) = &arguments.registries {
         images.registries = Registries::read(file)?;
@@ -203,21 +203,20 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
 }
 
 impl Arguments {
-    /// Addresses of Pods and how they reach others. In a cluster, Pods see each other's own.
-    async fn network(&self, cluster: Option<&Cluster>) -> Result<NetConfig, StartError> {
-        let egress_nat = !self.no_egress;
+    /// Addresses of Pods and how they reach others.
+    fn network(&self, cluster: Option<&Cluster>) -> NetConfig {
         let Some(cluster) = cluster else {
-            return Ok(NetConfig { blocks: vec![self.pod_cidr], egress_nat, ..NetConfig::default() });
+            let nobody = Outside { nat: Vec::new(), direct: Vec::new() };
+            let outside = if self.no_egress { nobody } else { Outside::default() };
+            return NetConfig { blocks: vec![self.pod_cidr], outside, ..NetConfig::default() };
         };
-        let not_natted = cluster.pod_ranges().await?.into_iter().map(IpNet::V4).collect();
-        Ok(NetConfig {
-            blocks: cluster.blocks().to_vec(),
-            egress_nat,
-            not_natted,
+        NetConfig {
+            blocks: cluster.blocks(),
+            outside: cluster.outside(),
             inbound: true,
             host_ports: Some(NODE_PORTS),
             ..NetConfig::default()
-        })
+        }
     }
 }
 

@@ -64,10 +64,11 @@ pub struct SubnetSpec {
     /// States that nothing outside reaches the Subnet directly; must be true.
     #[serde(default)]
     pub private: bool,
-    /// Whether Pods reach the outside by network address translation.
+    /// Whether Pods reach the outside by network address translation. Without it they have their own addresses there, and get
+    /// answers only where routes lead back.
     #[serde(default)]
     pub nat_gateway: bool,
-    /// The address that Pods have towards the outside; without it the host's own.
+    /// The address that Pods have towards the outside; the network must lead it to their host. Without it the host's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = Rule::new("isIP(self)").message(BAD_ADDRESS))]
@@ -86,7 +87,7 @@ pub struct SubnetDns {
     #[schemars(length(max = 3), inner(length(max = 45)))]
     #[x_kube(validation = Rule::new("self.all(address, isIP(address))").message(BAD_NAMESERVER))]
     pub nameservers: Vec<String>,
-    /// Search domains of Pods whose `dnsPolicy` is `Default`.
+    /// Search domains of Pods in place of those of the host; with `ClusterFirst` they come after the cluster's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub search: Vec<String>,

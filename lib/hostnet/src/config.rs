@@ -13,10 +13,8 @@ pub struct NetConfig {
     pub blocks: Vec<Ipv4Net>,
     /// IPv6 addresses for Pods, as many at least; without it guests have no IPv6 at all.
     pub block6: Option<Ipv6Net>,
-    /// Let guests reach the outside under the host's address.
-    pub egress_nat: bool,
-    /// Destinations that see the guests' own addresses.
-    pub not_natted: Vec<IpNet>,
+    /// How guests reach the outside, until it is set otherwise.
+    pub outside: Outside,
     /// Let the outside reach guests, as Pods of a cluster are; without it, only answers come in.
     pub inbound: bool,
     /// What guests may reach on the host, besides a ping of their gateway.
@@ -37,6 +35,26 @@ pub struct NetConfig {
     pub mtu: u32,
     /// How many taps are made ahead.
     pub ready: usize,
+}
+
+/// How guests reach the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Outside {
+    /// Guests that have another address there; all others have their own.
+    pub nat: Vec<Nat>,
+    /// Destinations that see the guests' own addresses all the same.
+    pub direct: Vec<IpNet>,
+}
+
+/// Guests that have another address towards the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Nat {
+    /// Their own addresses.
+    pub guests: IpNet,
+    /// The address that they have there; without one, that of the interface by which they leave the host.
+    pub address: Option<IpAddr>,
 }
 
 /// Something on the host that guests may talk to.
@@ -61,13 +79,21 @@ pub enum Protocol {
     Udp,
 }
 
+impl Default for Outside {
+    /// All guests have the host's address.
+    fn default() -> Self {
+        let everybody = [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()];
+        let nat = everybody.map(|guests| Nat { guests, address: None }).into();
+        Self { nat, direct: Vec::new() }
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {
             blocks: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 205, 0, 0), 22)],
             block6: None,
-            egress_nat: true,
-            not_natted: Vec::new(),
+            outside: Outside::default(),
             inbound: false,
             host_services: Vec::new(),
             host_ports: None,

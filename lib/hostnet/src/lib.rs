@@ -26,7 +26,7 @@ use std::net::Ipv4Addr;
 use async_trait::async_trait;
 use monopod_types::PodUid;
 
-pub use config::{HostService, NetConfig, Protocol};
+pub use config::{HostService, Nat, NetConfig, Outside, Protocol};
 pub use error::{NetError, Retry};
 pub use routed::RoutedNet;
 pub use types::{Attachment, Lease, Mac, PeerBlock, Traffic};
@@ -67,6 +67,12 @@ pub trait HostNet: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When a route cannot be added or removed.
     async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError>;
+
+    /// Sets how Pods reach the outside from now on. Open connections stay as they are.
+    ///
+    /// # Errors
+    /// When rules cannot be set.
+    async fn set_outside(&self, outside: Outside) -> Result<(), NetError>;
 
     /// What a Pod has sent and received so far.
     ///

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::HostNet;
-use crate::config::NetConfig;
+use crate::config::{NetConfig, Outside};
 use crate::error::NetError;
 use crate::links::{FoundTap, Links};
 use crate::plan::{FreeSlots, Plan, Slot};
@@ -36,6 +36,8 @@ pub struct RoutedNet {
 #[derive(Debug)]
 struct Shared {
     plan: Plan,
+    /// What the packet filter says of the outside; held while it is set.
+    outside: tokio::sync::Mutex<Outside>,
     links: Links,
     state: Mutex<State>,
     /// Somebody took a tap from the store, or gave back an address.
@@ -80,15 +82,16 @@ impl RoutedNet {
     pub async fn open(config: NetConfig) -> Result<Self, NetError> {
         let plan = Plan::new(config)?;
         settings::enable_routing(plan.config.block6.is_some())?;
-        rules::apply(&plan).await?;
+        let outside = plan.config.outside.clone();
+        rules::apply(&plan, &outside).await?;
         let links = Links::open()?;
         let found = links.taps(&plan).await?;
         let taken = |slot: &Slot| found.iter().any(|tap| tap.slot == *slot);
         let free = FreeSlots::new(plan.slots().filter(|slot| !taken(slot)));
         let state =
             State { free, ready: VecDeque::new(), preparing: false, attached: HashMap::new(), found, closed: false };
-        let shared =
-            Arc::new(Shared { plan, links, state: Mutex::new(state), changed: Notify::new(), prepared: Notify::new() });
+        let (outside, state) = (tokio::sync::Mutex::new(outside), Mutex::new(state));
+        let shared = Arc::new(Shared { plan, outside, links, state, changed: Notify::new(), prepared: Notify::new() });
         let refill = tokio::spawn(refill(Arc::clone(&shared)));
         Ok(Self { shared, refill: Mutex::new(Some(refill)) })
     }
@@ -142,7 +145,9 @@ impl HostNet for RoutedNet {
 
     async fn adopt(&self, live: &[PodUid]) -> Result<Vec<(PodUid, Lease)>, NetError> {
         let shared = &self.shared;
-        rules::apply(&shared.plan).await?;
+        let outside = shared.outside.lock().await;
+        rules::apply(&shared.plan, &outside).await?;
+        drop(outside);
         while let Some(tap) = shared.next_found() {
             if let Err(error) = shared.adopt_or_remove(&tap, live).await {
                 shared.state().found.push(tap);
@@ -162,6 +167,13 @@ impl HostNet for RoutedNet {
 
     async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
         self.shared.links.route_peers(peers).await
+    }
+
+    async fn set_outside(&self, outside: Outside) -> Result<(), NetError> {
+        let mut set = self.shared.outside.lock().await;
+        rules::apply(&self.shared.plan, &outside).await?;
+        *set = outside;
+        Ok(())
     }
 
     async fn stats(&self, pod: &PodUid) -> Result<Traffic, NetError> {

@@ -1,7 +1,7 @@
 //! The packet filter: two tables of our own, `inet` and `arp`, that know every guest there can be.
 //!
-//! Built from the plan alone (pure), set in one transaction at start and at every repair, removed at the end. Nothing of
-//! it changes when a guest comes or goes. Rules begin by the name of the tap, so other traffic passes untouched.
+//! Built from the plan and what is said of the outside (pure), set in one transaction at start, at every repair and when the
+//! outside is set otherwise, removed at the end. Nothing of it changes when a guest comes or goes. Rules begin by the name of the tap, so other traffic passes untouched.
 //!
 //! | from | to | verdict |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | guest | link-local and metadata addresses, what is configured as blocked | drop |
 //! | guest | the host | drop, but for answers, a ping of the gateway, and host services |
 //! | guest | another guest, through the host | accept |
-//! | guest | outside | accept, under the host's address where NAT is on |
+//! | guest | outside | accept, under another address where there is NAT for the guest |
 //! | outside | guest | drop, but for answers; accept where inbound is on |
 //! | the host | guest | accept |
 
@@ -21,9 +21,10 @@ use nftables::batch::Batch;
 use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, Range};
 use nftables::helper::apply_ruleset_async;
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Set, SetFlag, SetType, SetTypeValue, Table};
-use nftables::stmt::{AnonymousCounter, Counter, Match, Operator, Statement};
+use nftables::stmt::{AnonymousCounter, Counter, Match, NAT, NATFamily, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
+use crate::config::Outside;
 use crate::error::NetError;
 use crate::plan::Plan;
 
@@ -44,8 +45,8 @@ const FAMILIES: [NfFamily; 2] = [NfFamily::INet, NfFamily::ARP];
 type Statements = Vec<Statement<'static>>;
 
 /// Sets the tables, in place of what they were; open connections are not disturbed.
-pub(crate) async fn apply(plan: &Plan) -> Result<(), NetError> {
-    run(plan, ruleset(plan)).await
+pub(crate) async fn apply(plan: &Plan, outside: &Outside) -> Result<(), NetError> {
+    run(plan, ruleset(plan, outside)).await
 }
 
 /// Removes the tables; not an error when there are none.
@@ -70,13 +71,13 @@ fn clear(batch: &mut Batch<'static>, table: &str) {
 }
 
 /// Everything, as one transaction.
-pub(crate) fn ruleset(plan: &Plan) -> Nftables<'static> {
+pub(crate) fn ruleset(plan: &Plan, outside: &Outside) -> Nftables<'static> {
     let mut batch = Batch::new();
     clear(&mut batch, &plan.config.table);
     for family in FAMILIES {
         batch.add(NfListObject::Table(Table { family, name: plan.config.table.clone().into(), handle: None }));
     }
-    let mut writer = Writer { batch, plan };
+    let mut writer = Writer { batch, plan, outside };
     writer.sets();
     writer.prerouting();
     writer.input();
@@ -90,6 +91,7 @@ pub(crate) fn ruleset(plan: &Plan) -> Nftables<'static> {
 struct Writer<'p> {
     batch: Batch<'static>,
     plan: &'p Plan,
+    outside: &'p Outside,
 }
 
 impl Writer<'_> {
@@ -114,7 +116,7 @@ impl Writer<'_> {
         let fixed = [BLOCKED4, BLOCKED6].map(|net| net.parse().expect("the constant is a network"));
         let blocked: Vec<IpNet> = config.blocked.iter().copied().chain(fixed).collect();
         self.nets("blocked", &blocked);
-        self.nets("direct", &config.not_natted);
+        self.nets("direct", &self.outside.direct);
         let mut blocks: Vec<IpNet> = config.blocks.iter().copied().map(IpNet::from).collect();
         blocks.extend(config.block6.map(IpNet::from));
         self.nets("pods", &blocks);
@@ -202,16 +204,28 @@ impl Writer<'_> {
     fn postrouting(&mut self) {
         let chain = "postrouting";
         self.base(NfFamily::INet, chain, NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT);
-        if !self.plan.config.egress_nat {
-            return;
-        }
-        for (protocol, pods, direct) in [("ip", "@pods4", "@direct4"), ("ip6", "@pods6", "@direct6")] {
-            let rule = vec![
+        for nat in &self.outside.nat {
+            let (protocol, family, pods, direct) = match nat.guests {
+                IpNet::V4(_) => ("ip", NATFamily::IP, "@pods4", "@direct4"),
+                IpNet::V6(_) => ("ip6", NATFamily::IP6, "@pods6", "@direct6"),
+            };
+            let mut rule = vec![
                 is(field(protocol, "saddr"), text(pods)),
                 is_not(meta(MetaKey::Oifname), self.taps()),
                 is_not(field(protocol, "daddr"), text(direct)),
-                Statement::Masquerade(None),
             ];
+            if nat.guests.prefix_len() > 0 {
+                rule.push(is(field(protocol, "saddr"), prefix(nat.guests)));
+            }
+            rule.push(match nat.address {
+                None => Statement::Masquerade(None),
+                Some(address) => Statement::SNAT(Some(NAT {
+                    addr: Some(text(address.to_string())),
+                    family: Some(family),
+                    port: None,
+                    flags: None,
+                })),
+            });
             self.rule(NfFamily::INet, chain, rule);
         }
     }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use monopod_hostnet::{HostNet, HostService, Mac, NetConfig, Protocol, RoutedNet};
+use monopod_hostnet::{HostNet, HostService, Mac, Nat, NetConfig, Outside as Rules, Protocol, RoutedNet};
 use monopod_types::PodUid;
 use world::guest::{Guest, HOST_MAC, Sender, arp_request, ping, udp, udp6};
 use world::in_new_namespace;
@@ -24,6 +24,13 @@ fn config() -> NetConfig {
 
 fn ip(text: &str) -> Ipv4Addr {
     text.parse().expect("it is an address")
+}
+
+/// Guests that have another address towards the outside; an empty one is the host's.
+fn rules(nat: &[(&str, &str)]) -> Rules {
+    let range = |text: &str| text.parse().expect("it is a range");
+    let nat = nat.iter().map(|(guests, address)| Nat { guests: range(guests), address: address.parse().ok() });
+    Rules { nat: nat.collect(), direct: Vec::new() }
 }
 
 async fn guest(net: &RoutedNet, name: &str) -> Guest {
@@ -56,6 +63,31 @@ fn vm_a_guest_reaches_the_outside_under_the_hosts_address_and_gets_answers() {
 
         let traffic = net.stats(&PodUid::new("web")).await.unwrap();
         assert_eq!((traffic.sent_packets, traffic.received_packets), (1, 1), "{traffic:?}");
+    });
+}
+
+#[test]
+fn vm_guests_have_the_address_towards_the_outside_that_is_set_for_them() {
+    in_new_namespace(async {
+        let Outside { socket, .. } = outside();
+        let net = RoutedNet::open(config()).await.unwrap();
+        let seen_as = async |address: &str| {
+            let lease = net.attach(&PodUid::new(address), Some(ip(address))).await.expect("the address is free");
+            let guest = Guest::new(lease);
+            guest.send(&udp(guest.honest(), ip(OUTSIDE), 7000, address.as_bytes()));
+            let (text, from) = first(&socket);
+            assert_eq!(text, address);
+            from.to_string()
+        };
+        net.set_outside(rules(&[("10.77.0.0/30", ""), ("10.77.0.4/31", "10.99.0.77")])).await.unwrap();
+        assert_eq!(seen_as("10.77.0.1").await, HOST);
+        assert_eq!(seen_as("10.77.0.4").await, "10.99.0.77");
+        assert_eq!(seen_as("10.77.0.6").await, "10.77.0.6", "nothing is said of it");
+        net.adopt(&[]).await.unwrap();
+        assert_eq!(seen_as("10.77.0.5").await, "10.99.0.77", "a repair changes nothing");
+        let direct = vec![format!("{OUTSIDE}/32").parse().unwrap()];
+        net.set_outside(Rules { direct, ..Rules::default() }).await.unwrap();
+        assert_eq!(seen_as("10.77.0.2").await, "10.77.0.2");
     });
 }
 
@@ -101,7 +133,7 @@ fn vm_metadata_addresses_are_out_of_reach_in_both_families() {
     in_new_namespace(async {
         let Outside { socket, socket6 } = outside();
         // Addresses of their own, so that nothing but the filter is in the way.
-        let with_ipv6 = NetConfig { block6: Some("fd77::/64".parse().unwrap()), egress_nat: false, ..config() };
+        let with_ipv6 = NetConfig { block6: Some("fd77::/64".parse().unwrap()), outside: rules(&[]), ..config() };
         let net = RoutedNet::open(with_ipv6).await.unwrap();
         let web = guest(&net, "web").await;
         web.send(&udp(web.honest(), ip(METADATA), 7000, b"metadata"));

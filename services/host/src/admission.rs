@@ -17,6 +17,7 @@ use monopod_policy::profile::{CompileError, WithoutPhase};
 use monopod_policy::sizing::SizingError;
 
 use crate::identity::PodName;
+use crate::journal::ResolverRecord;
 use crate::objects::Objects;
 
 /// A Pod that this host takes.
@@ -31,6 +32,8 @@ pub(crate) struct Admitted {
     pub(crate) machine: MachineShape,
     /// The address that was decided for it, if one was.
     pub(crate) address: Option<Ipv4Addr>,
+    /// How names are resolved in place of the machine's own way.
+    pub(crate) resolver: Option<ResolverRecord>,
 }
 
 /// A Pod of a cluster, with the place that its scheduler has decided.
@@ -40,6 +43,8 @@ pub(crate) struct Placed {
     pub(crate) objects: Objects,
     pub(crate) machine: MachineShape,
     pub(crate) address: Ipv4Addr,
+    /// How names are resolved in place of the machine's own way.
+    pub(crate) resolver: Option<ResolverRecord>,
 }
 
 /// Why a Pod is not taken.
@@ -119,18 +124,18 @@ pub(crate) fn admit(
     pod = decided;
     let objects = objects.of_pod(&pod);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    Ok(Admitted { pod, name, uid, objects, machine, address: None })
+    Ok(Admitted { pod, name, uid, objects, machine, address: None, resolver: None })
 }
 
 /// Decides a second time about a Pod that a cluster's scheduler has sent here. The API server has filled it in, and its
 /// size is decided.
 pub(crate) fn admit_placed(placed: Placed) -> Result<Admitted, AdmissionError> {
-    let Placed { pod, objects, machine, address } = placed;
+    let Placed { pod, objects, machine, address, resolver } = placed;
     let name = checked_name(&pod)?;
     check_placed(&pod, &objects)?;
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let objects = objects.of_pod(&pod);
-    Ok(Admitted { pod, name, uid, objects, machine, address: Some(address) })
+    Ok(Admitted { pod, name, uid, objects, machine, address: Some(address), resolver })
 }
 
 /// Whether policy takes what has become of a Pod that runs.

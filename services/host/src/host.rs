@@ -229,7 +229,7 @@ impl Host {
         wanted: &[PortRecord],
         now: Timestamp,
     ) -> Result<PodHandle, HostError> {
-        let Admitted { pod, name, uid, objects, machine, address } = admitted;
+        let Admitted { pod, name, uid, objects, machine, address, resolver } = admitted;
         let mut ports = Vec::new();
         for port in wanted {
             let taken = BoundPort::bind(port).await;
@@ -240,7 +240,8 @@ impl Host {
             SizeRecord { milli_cpu: machine.cpu.0, memory_mib: machine.memory.0, scratch_gib: machine.scratch.0 };
         let published_ports = ports.iter().map(|port| port.record().clone()).collect();
         let objects_record = objects.to_values();
-        let record = PodRecord { pod, objects: objects_record, size, published_ports, address, admitted_at: now };
+        let record =
+            PodRecord { pod, objects: objects_record, size, published_ports, address, resolver, admitted_at: now };
         let journal = self.journals.of(&uid);
         journal.write_pod(&record)?;
         let logs = LogBook::new(pod_folder(&self.logs, &name.namespace, &name.name, &uid));

@@ -43,7 +43,18 @@ pub(crate) struct PodRecord {
     /// The address that the scheduler of a cluster has decided; a Pod that has one belongs to a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<std::net::Ipv4Addr>,
+    /// How names are resolved in place of the machine's own way, where its Subnet says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resolver: Option<ResolverRecord>,
     pub(crate) admitted_at: Timestamp,
+}
+
+/// Name resolution in a Subnet. What is empty is as on the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct ResolverRecord {
+    pub(crate) nameservers: Vec<String>,
+    pub(crate) searches: Vec<String>,
 }
 
 /// What the microVM is sold as.
@@ -283,6 +294,7 @@ mod tests {
             size: SizeRecord { milli_cpu: 250, memory_mib: 512, scratch_gib: 20 },
             published_ports: Vec::new(),
             address: None,
+            resolver: None,
             admitted_at: "2026-11-25T10:00:00.5Z".parse().unwrap(),
         }
     }

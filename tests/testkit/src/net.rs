@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
-use monopod_hostnet::{Attachment, HostNet, Lease, Mac, NetError, PeerBlock, Traffic};
+use monopod_hostnet::{Attachment, HostNet, Lease, Mac, NetError, Outside, PeerBlock, Traffic};
 use monopod_types::PodUid;
 
 /// A `HostNet` without interfaces. Clones are the same network; it survives a daemon that drops its clone.
@@ -155,6 +155,11 @@ impl HostNet for FakeNet {
 
     async fn route_peers(&self, peers: &[PeerBlock]) -> Result<(), NetError> {
         self.lock().peers = peers.to_vec();
+        Ok(())
+    }
+
+    async fn set_outside(&self, _outside: Outside) -> Result<(), NetError> {
+        // Nothing leads outside from here.
         Ok(())
     }
 

@@ -57,8 +57,8 @@ pub(crate) struct ClusterArguments {
 }
 
 impl ClusterArguments {
-    /// Joins the cluster, if there is one.
-    pub(super) async fn join(&self, root: &Path, guests: &Config) -> Result<Option<Cluster>, StartError> {
+    /// Joins the cluster, if there is one. `nat` says whether Pods may have this machine's address towards the outside.
+    pub(super) async fn join(&self, root: &Path, guests: &Config, nat: bool) -> Result<Option<Cluster>, StartError> {
         let Some(file) = &self.kubeconfig else { return Ok(None) };
         let address = self.node_address.ok_or(StartError::NoAddress)?;
         let config = service::read_kubeconfig(file).await?;
@@ -71,6 +71,7 @@ impl ClusterArguments {
             dns: self.cluster_dns.clone(),
             domain: self.cluster_domain.clone(),
             certificates_ahead: CERTIFICATES_AHEAD,
+            nat,
             facts: self.facts(root, guests),
         };
         let cluster = Cluster::join(Connection::new(config), settings).await?;

@@ -1,8 +1,12 @@
 //! Pods on two hosts in two zones, Services of all kinds, names.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, Result, ensure};
-use monopod_testkit::cluster::COREDNS;
+use monopod_testkit::cluster::{API_ADDRESS, COREDNS, Capacity};
 use monopod_testkit::wait::wait_for;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 use crate::stage::{PATIENCE, Stage, on_stage};
 
@@ -48,10 +52,13 @@ spec:
       command: [python3, -c, "import signal; signal.sigwait([signal.SIGTERM])"]
 "#;
 
+/// A program in Python that fetches a page.
+const FETCH: &str =
+    "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode(), end='')";
+
 /// Fetches a page of netexec from within a Pod.
 async fn fetch(stage: &Stage<'_>, url: &str) -> Result<String> {
-    let program = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode(), end='')";
-    let arguments = ["exec", "-n", "shop", "client", "--", "python3", "-c", program, url];
+    let arguments = ["exec", "-n", "shop", "client", "--", "python3", "-c", FETCH, url];
     stage.kubectl(&arguments).await.with_context(|| format!("{url} from a Pod"))
 }
 
@@ -113,6 +120,67 @@ async fn cluster_pods_of_two_hosts_reach_each_other_and_services_by_name() -> Re
             Ok(())
         })
         .await;
+        Ok(())
+    })
+    .await
+}
+
+/// Where somebody in the control plane's network tells who comes the address that they come from.
+const MIRROR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(API_ADDRESS), 9000);
+
+async fn mirror(listener: TcpListener) -> Result<()> {
+    loop {
+        let (mut stream, from) = listener.accept().await?;
+        stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{}", from.ip()).as_bytes()).await?;
+    }
+}
+
+/// A Pod that resolves names as its Subnet or its host does.
+fn looking_outside(name: &str) -> String {
+    format!(
+        r"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  dnsPolicy: Default
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: web, image: 'monopod.local/python:3', command: [python3, -m, http.server]}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn cluster_subnets_say_how_pods_reach_the_outside_and_resolve_names() -> Result<()> {
+    on_stage(1, async |stage| {
+        stage.give_services().await?;
+        let listener = stage.cluster.namespace().block_on(async || std::net::TcpListener::bind(MIRROR))??;
+        listener.set_nonblocking(true)?;
+        let _mirror = tokio::task::JoinSet::from_iter([mirror(TcpListener::from_std(listener)?)]);
+        stage.apply(&looking_outside("early")).await?;
+        stage.kubectl(&["wait", "-n", "shop", "pod/early", "--for=condition=Ready", PATIENCE]).await?;
+        let address = stage.kubectl(&["get", "pod", "-n", "shop", "early", "-o", "jsonpath={.status.podIP}"]).await?;
+        let host = stage.hosts[0].address().to_string();
+        let url = format!("http://{MIRROR}/");
+        let look = ["exec", "-n", "shop", "early", "--", "python3", "-c", FETCH, &url];
+        ensure!(stage.kubectl(&look).await? == host, "the Subnet has a NAT gateway");
+        let names =
+            async |pod: &str| stage.kubectl(&["exec", "-n", "shop", pod, "--", "cat", "/etc/resolv.conf"]).await;
+        let before = names("early").await?;
+
+        let change =
+            r#"{"spec": {"natGateway": false, "dns": {"nameservers": ["192.0.2.53"], "search": ["corp.example"]}}}"#;
+        stage.kubectl(&["patch", "subnet", "private-a", "--type=merge", "-p", change]).await?;
+        stage.wait_printed("the Pod is seen under its own address", &look, |seen| seen == address).await;
+        stage.apply(&looking_outside("late")).await?;
+        stage.kubectl(&["wait", "-n", "shop", "pod/late", "--for=condition=Ready", PATIENCE]).await?;
+        let (early, late) = (names("early").await?, names("late").await?);
+        ensure!(late == "search corp.example\nnameserver 192.0.2.53\n", "{late}");
+        ensure!(early == before && early != late, "{early}");
+
+        stage.hosts[0].kill_daemon()?;
+        stage.hosts[0].start_daemon(stage.cluster, Capacity::default())?;
+        stage.wait_printed("the next daemon does the same", &look, |seen| seen == address).await;
         Ok(())
     })
     .await

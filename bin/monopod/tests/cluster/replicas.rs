@@ -42,12 +42,12 @@ spec: {ports: [{name: webhooks, port: 443, targetPort: 9443}]}
 apiVersion: monopod.dev/v1
 kind: Subnet
 metadata: {name: wide}
-spec: {cidr: 10.70.0.0/16, zone: zone-a, private: true}
+spec: {cidr: 10.70.0.0/16, zone: zone-a, private: true, natGateway: true}
 ---
 apiVersion: monopod.dev/v1
 kind: Subnet
 metadata: {name: tight}
-spec: {cidr: 10.71.0.0/28, zone: zone-a, private: true}
+spec: {cidr: 10.71.0.0/28, zone: zone-a, private: true, natGateway: true}
 ---
 apiVersion: monopod.dev/v1
 kind: FargateProfile

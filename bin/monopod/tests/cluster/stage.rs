@@ -50,12 +50,12 @@ pub(crate) const OBJECTS: &str = r#"
 apiVersion: monopod.dev/v1
 kind: Subnet
 metadata: {name: private-a}
-spec: {cidr: 10.70.0.0/24, zone: zone-a, private: true}
+spec: {cidr: 10.70.0.0/24, zone: zone-a, private: true, natGateway: true}
 ---
 apiVersion: monopod.dev/v1
 kind: Subnet
 metadata: {name: private-b}
-spec: {cidr: 10.71.0.0/24, zone: zone-b, private: true}
+spec: {cidr: 10.71.0.0/24, zone: zone-b, private: true, natGateway: true}
 ---
 apiVersion: monopod.dev/v1
 kind: FargateProfile

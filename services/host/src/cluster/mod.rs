@@ -5,6 +5,7 @@
 //!            ├ report: what is free of the machine, and what it is short of
 //!  Cluster ──┤ certificates: who we are for each node, and for whoever connects to one
 //!            ├ peers: routes to the Pods of other hosts
+//!            ├ subnets: how Pods reach the outside, and resolve names
 //!            └ pods: the watch ──▶ pod: one task per Pod ──▶ Host (runs it)
 //!                                    │ sources  ConfigMaps, Secrets, claims, tokens; kept up to date
 //!                                    │ node     the Node's status and Lease, the port of its kubelet
@@ -26,6 +27,7 @@ mod registration;
 mod report;
 mod sources;
 mod status;
+mod subnets;
 mod telling;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,10 +36,10 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::ListParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client};
-use monopod_api::{Accelerator, HostResources, Subnet};
+use monopod_api::{Accelerator, HostResources};
+use monopod_hostnet::Outside;
 use monopod_kubelet_http::Auth;
 use monopod_podplan::plan::ClusterDns;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +49,9 @@ use crate::host::Host;
 use certificates::Certificates;
 pub use connection::Connection;
 pub use error::ClusterError;
+use registration::Block;
 pub use report::machine_memory;
+use subnets::Subnets;
 
 /// The first port of nodes' kubelets: each address has a port of its own, so that it is the same after a restart.
 const FIRST_PORT: u16 = 20_000;
@@ -75,6 +79,8 @@ pub struct ClusterSettings {
     pub domain: String,
     /// How many certificates of nodes are made before their Pods come.
     pub certificates_ahead: usize,
+    /// Whether Subnets with a NAT gateway have one here.
+    pub nat: bool,
     /// What the machine has.
     pub facts: HostFacts,
 }
@@ -104,16 +110,23 @@ struct Link {
     certificates: Certificates,
     services: Store<Service>,
     auth: Arc<Auth>,
-    blocks: Vec<Ipv4Net>,
+    blocks: Vec<Block>,
+    subnets: Subnets,
 }
 
 impl Link {
     /// The port of the kubelet of the node with an address; any for one that is not of this host.
     fn port_of(&self, node: &str) -> u16 {
         let address = monopod_policy::record::address_of(node);
-        let mut addresses = self.blocks.iter().flat_map(Ipv4Net::hosts);
+        let mut addresses = self.blocks.iter().flat_map(|block| block.range.hosts());
         let place = addresses.position(|one| Some(IpAddr::from(one)) == address);
         place.and_then(|place| u16::try_from(place).ok()?.checked_add(FIRST_PORT)).unwrap_or(0)
+    }
+
+    /// How Pods of this machine reach the outside.
+    fn outside(&self) -> Outside {
+        let outside = self.subnets.outside(&self.blocks);
+        if self.settings.nat { outside } else { Outside { nat: Vec::new(), ..outside } }
     }
 }
 
@@ -135,13 +148,13 @@ impl Cluster {
         let services = sources::all_services(client.clone());
         let certificates = Certificates::open(connection, client.clone(), &settings)?;
         let auth = Arc::new(Auth::new(client.clone()));
-        let blocks = blocks.iter().map(|block| block.range).collect();
-        Ok(Self { link: Arc::new(Link { settings, client, certificates, services, auth, blocks }) })
+        let subnets = Subnets::read(&client).await?;
+        Ok(Self { link: Arc::new(Link { settings, client, certificates, services, auth, blocks, subnets }) })
     }
 
     /// Ranges of the addresses that this machine gives to Pods.
-    pub fn blocks(&self) -> &[Ipv4Net] {
-        &self.link.blocks
+    pub fn blocks(&self) -> Vec<Ipv4Net> {
+        self.link.blocks.iter().map(|block| block.range).collect()
     }
 
     /// The address of this machine, which is that of its nodes.
@@ -149,14 +162,9 @@ impl Cluster {
         self.link.settings.address
     }
 
-    /// Ranges of all Pods of the cluster, which see each other's own addresses.
-    ///
-    /// # Errors
-    /// When the Subnets cannot be read.
-    pub async fn pod_ranges(&self) -> Result<Vec<Ipv4Net>, ClusterError> {
-        let subnets = Api::<Subnet>::all(self.link.client.clone());
-        let subnets = subnets.list(&ListParams::default()).await.map_err(ClusterError::asking("list Subnets"))?;
-        Ok(subnets.items.iter().filter_map(|subnet| subnet.spec.cidr.parse().ok()).collect())
+    /// How Pods reach the outside, as their Subnets say.
+    pub fn outside(&self) -> Outside {
+        self.link.outside()
     }
 
     /// Name resolution of Pods that use the cluster's.
@@ -196,6 +204,7 @@ impl Cluster {
             () = pods::watch(Arc::clone(&self.link), Arc::clone(&host)) => Ok(()),
             () = certificates::keep(Arc::clone(&self.link), names) => Ok(()),
             () = peers::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
+            () = subnets::follow(Arc::clone(&self.link), Arc::clone(&host.machine.net)) => Ok(()),
             () = report => Ok(()),
             changed = registration::blocks_changed(&self.link.client, &self.link.settings, &self.link.blocks) => Err(changed),
             () = stop.cancelled() => Ok(()),

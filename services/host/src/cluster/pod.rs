@@ -213,7 +213,8 @@ impl Kubelet {
         };
         let size = taken.size;
         let machine = MachineShape { cpu: size.cpu, memory: size.memory, scratch: size.disk };
-        let placed = Placed { pod: Pod::clone(pod), objects, machine, address };
+        let resolver = self.link.subnets.resolver(&self.link.blocks, taken.booking.block);
+        let placed = Placed { pod: Pod::clone(pod), objects, machine, address, resolver };
         Ok((self.host.run_placed(placed).await?, sources))
     }
 

@@ -61,12 +61,12 @@ pub(super) async fn register(client: &Client, settings: &ClusterSettings) -> Res
 }
 
 /// Ends when the blocks are others than these.
-pub(super) async fn blocks_changed(client: &Client, settings: &ClusterSettings, known: &[Ipv4Net]) -> ClusterError {
+pub(super) async fn blocks_changed(client: &Client, settings: &ClusterSettings, known: &[Block]) -> ClusterError {
     let mut hosts = watch_host(client, settings);
     while let Some(host) = hosts.next().await {
         if let Ok(host) = host {
-            let ranges: Vec<_> = blocks(&host).into_iter().map(|block| block.range).collect();
-            if !ranges.is_empty() && ranges != known {
+            let now = blocks(&host);
+            if !now.is_empty() && now != known {
                 return ClusterError::BlocksChanged;
             }
         }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::clock::Clock;
 use super::containers::{self, Instance};
 use super::images::Early;
-use super::work::Work;
+use super::work::{Work, plan_settings};
 use super::{Command, PodHandle, PodShared, Sandbox};
 use crate::journal::{FinishedRecord, ImageRecord, Journal, PodRecord, SizeRecord, StateRecord, StopRecord};
 use crate::machine::Machine;
@@ -138,6 +138,7 @@ impl PodTask {
             objects: Arc::new(objects),
             shape: shape(record.size),
             address: record.address,
+            plan: Arc::new(plan_settings(&machine, record.resolver.as_ref())),
             notes: tell,
             shared,
             machine,

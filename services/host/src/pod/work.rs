@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use monopod_podplan::life::Event;
-use monopod_podplan::plan::{MachineShape, PodContext, RuntimeFacts, Sources};
+use monopod_podplan::plan::{MachineShape, PlanSettings, PodContext, RuntimeFacts, Sources};
 use monopod_types::PodUid;
 use tokio::sync::mpsc;
 
 use super::task::Note;
 use super::{PodShared, Sandbox};
+use crate::journal::ResolverRecord;
 use crate::machine::Machine;
 use crate::objects::Objects;
 
@@ -24,6 +25,8 @@ pub(super) struct Work {
     pub(super) shape: MachineShape,
     /// The address that was decided for the Pod, where one was.
     pub(super) address: Option<Ipv4Addr>,
+    /// What is planned with.
+    pub(super) plan: Arc<PlanSettings>,
     pub(super) notes: mpsc::Sender<Note>,
 }
 
@@ -51,7 +54,7 @@ impl Work {
             node_name: self.node_name().to_owned(),
             machine: self.shape,
         };
-        plan(&PodContext { pod: &self.pod, sources: &sources, facts: &facts, settings: &settings.plan })
+        plan(&PodContext { pod: &self.pod, sources: &sources, facts: &facts, settings: &self.plan })
     }
 
     /// The node that the Pod was bound to; outside a cluster the machine's own name.
@@ -64,6 +67,22 @@ impl Work {
     pub(super) fn sandbox(&self) -> Option<Arc<Sandbox>> {
         self.shared.sandbox()
     }
+}
+
+/// What is planned with for a Pod: the machine's settings, with name resolution as the Pod's Subnet has it.
+pub(super) fn plan_settings(machine: &Machine, resolver: Option<&ResolverRecord>) -> PlanSettings {
+    let mut settings = machine.settings.plan.clone();
+    if let Some(resolver) = resolver {
+        let host = settings.dns.host.get_or_insert_default();
+        let ResolverRecord { nameservers, searches } = resolver.clone();
+        if !nameservers.is_empty() {
+            host.nameservers = nameservers;
+        }
+        if !searches.is_empty() {
+            host.searches = searches;
+        }
+    }
+    settings
 }
 
 /// An error with all that caused it, in one line.

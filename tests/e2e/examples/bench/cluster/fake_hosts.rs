@@ -64,6 +64,7 @@ fn settings(host_name: String, address: IpAddr, root: &Path) -> ClusterSettings 
         dns: vec![IpAddr::from(Ipv4Addr::new(10, 96, 0, 10))],
         domain: "cluster.local".to_owned(),
         certificates_ahead: certificates_ahead(),
+        nat: true,
         facts: HostFacts {
             capacity: HostResources { cpu: amount("64"), memory: amount("256Gi"), ephemeral_storage: amount("8000Gi") },
             accelerator: None,

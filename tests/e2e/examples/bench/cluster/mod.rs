@@ -39,7 +39,7 @@ const OBJECTS: &str = r#"
 apiVersion: monopod.dev/v1
 kind: Subnet
 metadata: {name: private}
-spec: {cidr: 10.80.0.0/16, zone: zone-a, private: true}
+spec: {cidr: 10.80.0.0/16, zone: zone-a, private: true, natGateway: true}
 ---
 apiVersion: monopod.dev/v1
 kind: FargateProfile
