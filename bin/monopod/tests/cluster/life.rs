@@ -89,6 +89,8 @@ async fn cluster_a_pod_is_kept_as_a_kubelet_keeps_it() -> Result<()> {
         let is_new = |text: &str| text.contains("blue") && text.contains("second") && text.contains("tier=\"gold\"");
         stage.wait_printed("files have followed", &files, is_new).await;
 
+        sizes_are_for_life(stage).await?;
+
         // Whoever may change labels cannot end a Pod by them.
         stage.kubectl(&["label", "pod", "-n", "shop", "whole", "monopod.dev/host-"]).await?;
         let label = ["get", "pod", "whole", "-n", "shop", "-o", "jsonpath={.metadata.labels.monopod\\.dev/host}"];
@@ -122,6 +124,30 @@ async fn cluster_a_pod_is_kept_as_a_kubelet_keeps_it() -> Result<()> {
         tokens_are_made_anew(stage).await
     })
     .await
+}
+
+/// A size that is wanted later is infeasible, and does not keep other changes from the Pod.
+async fn sizes_are_for_life(stage: &Stage<'_>) -> Result<()> {
+    let resize = async |cpu: &str| {
+        let patch = format!(
+            r#"{{"spec": {{"containers": [{{"name": "main", "resources": {{"requests": {{"cpu": "{cpu}"}}}}}}]}}}}"#
+        );
+        stage.kubectl(&["patch", "pod", "-n", "shop", "whole", "--subresource=resize", "-p", &patch]).await
+    };
+    resize("150m").await?;
+    stage.kubectl(&["wait", "-n", "shop", "pod/whole", "--for=condition=PodResizePending", PATIENCE]).await?;
+    let described = ["describe", "pod", "-n", "shop", "whole"];
+    let is_told =
+        |text: &str| text.contains("ResizeInfeasible") && text.contains("delete the Pod to have it made anew");
+    stage.wait_printed("the resize is told to be infeasible", &described, is_told).await;
+    stage.kubectl(&["label", "pod", "-n", "shop", "whole", "tier=silver", "--overwrite"]).await?;
+    let labels = ["exec", "-n", "shop", "whole", "-c", "main", "--", "cat", "/about/labels"];
+    stage.wait_printed("other changes come", &labels, |text| text.contains("tier=\"silver\"")).await;
+    resize("100m").await?;
+    let conditions = ["get", "pod", "-n", "shop", "whole", "-o", "jsonpath={.status.conditions[*].type}"];
+    let is_over = |text: &str| text.contains("Ready") && !text.contains("PodResizePending");
+    stage.wait_printed("nothing is pending any more", &conditions, is_over).await;
+    Ok(())
 }
 
 /// A token is kept nowhere but in the microVM: the next daemon makes another, and the container finds that in its place.

@@ -25,6 +25,7 @@ mod pod;
 mod pods;
 mod registration;
 mod report;
+mod resizing;
 mod sources;
 mod status;
 mod subnets;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::events;
+use super::resizing;
 use super::sources::{Sources, patiently};
 use super::status::patch;
 use super::telling::{Telling, last_status, staged};
@@ -243,7 +244,7 @@ impl Kubelet {
     /// Fails a Pod that may not run.
     async fn refuse(&self, pod: &Pod, why: &str) -> Result<(), ServeError> {
         tracing::warn!(pod = %self.name, why, "the pod is refused");
-        self.warn(why);
+        self.warn(UNSUPPORTED, why);
         let mut status = pod.status.clone().unwrap_or_default();
         status.phase = Some("Failed".to_owned());
         status.reason = Some(UNSUPPORTED.to_owned());
@@ -306,6 +307,7 @@ impl Kubelet {
             telling.want(staged(handle, &pod));
         }
         let mut asked = None;
+        self.size(handle, &known, &mut telling);
         self.obey(handle, &known, &mut asked);
         loop {
             let finished = handle.shared.news.finished().is_some();
@@ -329,8 +331,9 @@ impl Kubelet {
                     match (changed, now) {
                         (Ok(()), Seen::Is(pod)) => {
                             telling.see(&pod);
+                            self.size(handle, &pod, &mut telling);
                             telling.insist(last_status(handle));
-                            self.change(&known, &pod).await;
+                            self.change(handle, &known, &pod).await;
                             known = pod;
                             self.obey(handle, &known, &mut asked);
                         }
@@ -410,11 +413,24 @@ impl Kubelet {
         tokio::spawn(async move { handle.stop(Some(grace)).await });
     }
 
+    /// Tells of a size that is wanted and cannot be had.
+    fn size(&self, handle: &PodHandle, wanted: &Pod, telling: &mut Telling) {
+        let Some(running) = handle.shared.news.pod() else { return };
+        if !telling.see_size(wanted, &running) {
+            return;
+        }
+        telling.want(last_status(handle));
+        if telling.wanted.as_ref().is_some_and(|status| resizing::condition(status).is_some()) {
+            self.warn(resizing::EVENT, &format!("Pod resize Infeasible: {}", resizing::MESSAGE));
+        }
+    }
+
     /// Brings what people have changed in the Pod.
-    async fn change(&self, before: &Pod, now: &Pod) {
+    async fn change(&self, handle: &PodHandle, before: &Pod, now: &Pod) {
         let foreign = |pod: &Pod| {
             let mut conditions = pod.status.as_ref().map(foreign_conditions).unwrap_or_default();
-            conditions.retain(|one| !one.type_.starts_with(names::STAGE_CONDITION_PREFIX));
+            conditions
+                .retain(|one| !one.type_.starts_with(names::STAGE_CONDITION_PREFIX) && one.type_ != resizing::PENDING);
             conditions
         };
         let is_same = before.metadata.labels == now.metadata.labels
@@ -427,9 +443,12 @@ impl Kubelet {
         let mut newer = now.clone();
         newer.status = Some(PodStatus { conditions: Some(foreign(now)), ..PodStatus::default() });
         self.leave_out_refused(before, &mut newer);
+        if let (Some(newer), Some(running)) = (&mut newer.spec, handle.shared.news.pod()) {
+            running.spec.as_ref().map(|running| resizing::keep_size(newer, running));
+        }
         if let Err(error) = self.host.change(&newer).await {
             tracing::warn!(pod = %self.name, error = &error as &dyn std::error::Error, "a change of the pod is not taken");
-            self.warn(&error.to_string());
+            self.warn(UNSUPPORTED, &error.to_string());
         }
     }
 
@@ -446,7 +465,7 @@ impl Kubelet {
                 continue;
             }
             if !known.contains(&name) {
-                self.warn(&format!("ephemeral container {name} is not started: {}", verdict.message()));
+                self.warn(UNSUPPORTED, &format!("ephemeral container {name} is not started: {}", verdict.message()));
             }
             if let Some(containers) = newer.spec.as_mut().and_then(|spec| spec.ephemeral_containers.as_mut()) {
                 containers.retain(|container| container.name != name);
@@ -454,10 +473,10 @@ impl Kubelet {
         }
     }
 
-    /// Tells whoever looks at the Pod that something in it is not supported.
-    fn warn(&self, what: &str) {
+    /// Tells whoever looks at the Pod that something is not as it is wanted.
+    fn warn(&self, reason: &'static str, what: &str) {
         let now = jiff::Timestamp::now();
-        let notice = warning(UNSUPPORTED, what);
+        let notice = warning(reason, what);
         self.tell_event(SeenEvent { notice, count: 1, first_seen: now, last_seen: now });
     }
 

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use monopod_api::names;
 use serde_json::{Map, Value, json};
 
+use super::resizing;
 use crate::journal::StageRecord;
 
 /// The patch that makes one status of another; `None` when they are equal.
@@ -30,6 +31,11 @@ pub(super) fn patch(uid: &str, before: &PodStatus, now: &PodStatus) -> Option<Va
         (changed.get_mut("conditions"), before.get("conditions"))
     {
         unset_what_is_left(conditions, known);
+        // The only condition of ours that goes away again.
+        let has = |conditions: &[Value]| conditions.iter().any(|one| one["type"] == resizing::PENDING);
+        if has(known) && !has(conditions) {
+            conditions.push(json!({"$patch": "delete", "type": resizing::PENDING}));
+        }
     }
     if changed.is_empty() { None } else { Some(json!({"metadata": {"uid": uid}, "status": changed})) }
 }

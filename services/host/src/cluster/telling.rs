@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use tokio::time::Instant;
 
+use super::resizing;
 use super::status::{is_contradicted, is_urgent, with_stages};
 use crate::pod::PodHandle;
 
@@ -18,11 +19,19 @@ pub(super) struct Telling {
     pub(super) said: PodStatus,
     pub(super) wanted: Option<PodStatus>,
     pub(super) due: Option<Instant>,
+    /// That a size is wanted which the Pod will not have.
+    resize: Option<PodCondition>,
 }
 
 impl Telling {
     pub(super) fn new(pod: &Pod) -> Self {
-        Self { version: version(pod), said: pod.status.clone().unwrap_or_default(), wanted: None, due: None }
+        Self {
+            version: version(pod),
+            said: pod.status.clone().unwrap_or_default(),
+            wanted: None,
+            due: None,
+            resize: None,
+        }
     }
 
     /// Takes what the API server says, unless it is older than what we know.
@@ -41,7 +50,18 @@ impl Telling {
         }
     }
 
-    pub(super) fn want(&mut self, status: PodStatus) {
+    /// Looks at the size that is wanted of a Pod; whether something new is to be told of it.
+    pub(super) fn see_size(&mut self, wanted: &Pod, running: &Pod) -> bool {
+        let Some(running) = &running.spec else { return false };
+        self.resize = resizing::pending(wanted, running);
+        let said = resizing::condition(&self.said);
+        self.resize.as_ref().map(|one| one.observed_generation) != said.map(|one| one.observed_generation)
+    }
+
+    pub(super) fn want(&mut self, mut status: PodStatus) {
+        let conditions = status.conditions.get_or_insert_default();
+        conditions.retain(|one| one.type_ != resizing::PENDING);
+        conditions.extend(self.resize.clone());
         let now = Instant::now();
         let due = if is_urgent(&self.said, &status) { now } else { now + NOT_URGENT };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
