@@ -165,7 +165,12 @@ impl Record {
                 annotations: Some(self.annotations()),
                 ..ObjectMeta::default()
             },
-            spec: Some(NodeSpec { taints: Some(vec![taint()]), ..NodeSpec::default() }),
+            spec: Some(NodeSpec {
+                // Without one, a cloud's controllers look for a machine of the Node's name, and remove a Node that has none.
+                provider_id: Some(format!("monopod:///{}/{}/{}", self.zone, self.host, self.uid)),
+                taints: Some(vec![taint()]),
+                ..NodeSpec::default()
+            }),
             status: Some(NodeStatus {
                 capacity: Some(amounts.clone()),
                 allocatable: Some(amounts),

@@ -103,7 +103,7 @@ fn the_node_is_that_of_the_reference() {
                 "volumes.kubernetes.io/controller-managed-attach-detach": "true",
             },
         },
-        "spec": {"taints": [{"key": "eks.amazonaws.com/compute-type", "value": "fargate", "effect": "NoSchedule"}]},
+        "spec": {"providerID": "monopod:///eu-west-1a/rack-7/u-1", "taints": [{"key": "eks.amazonaws.com/compute-type", "value": "fargate", "effect": "NoSchedule"}]},
         "status": {"capacity": amounts, "allocatable": amounts},
     });
     assert_eq!(node, expected);
