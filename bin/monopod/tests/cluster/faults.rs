@@ -2,8 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use monopod_testkit::cluster::Part;
+use monopod_testkit::wait::wait_for;
+use serde_json::Value;
 
-use crate::stage::{PATIENCE, on_stage};
+use crate::stage::{PATIENCE, Stage, on_stage, on_stage_with};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -81,11 +83,95 @@ async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result
         ensure!(unique.len() == 3, "no address is given twice: {addresses}");
 
         stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
-        stage
-            .wait_printed("no Pod and no Node is left", &["get", "pods,nodes", "-A", "-o", "name"], str::is_empty)
-            .await;
-        ensure!(stage.pods_of_hosts()?.is_empty(), "the host has Pods left: {:?}", stage.pods_of_hosts()?);
-        Ok(())
+        stage.wait_nothing_left().await
+    })
+    .await
+}
+
+/// Pods that leave a node soon after nobody hears of it, on different hosts.
+const SPREAD: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}]
+      containers: [{name: web, image: "monopod.local/agnhost:2.66.1", args: [pause]}]
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: shop}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}]
+      containers: [{name: db, image: "monopod.local/agnhost:2.66.1", args: [pause]}]
+"#;
+
+/// Where a Pod is.
+fn host_of(pod: &Value) -> &str {
+    pod["metadata"]["labels"]["monopod.dev/host"].as_str().unwrap_or_default()
+}
+
+/// Pods of the Deployment that nobody wants to end, on a host.
+async fn staying_on(stage: &Stage<'_>, host: &str) -> Result<usize> {
+    let pods = stage.get(&["pods", "-n", "shop", "-l", "app=web"]).await?;
+    let pods = pods["items"].as_array().context("a list has items")?;
+    let staying = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && host_of(pod) == host);
+    Ok(staying.count())
+}
+
+#[tokio::test]
+async fn cluster_a_lost_host_loses_its_pods_to_another_and_none_runs_twice() -> Result<()> {
+    let impatient = (Part::ControllerManager, "--node-monitor-grace-period=25s".to_owned());
+    on_stage_with(vec![impatient], 2, async |stage| {
+        stage.apply(SPREAD).await?;
+        stage.web_rolled_out().await?;
+        stage.kubectl(&["rollout", "status", "-n", "shop", "statefulset/db", PATIENCE]).await?;
+        let db = stage.get(&["pod", "-n", "shop", "db-0"]).await?;
+        let lost = stage.hosts.iter().position(|host| host.name() == host_of(&db)).context("db-0 is on a host")?;
+        let (name, other) = (stage.hosts[lost].name().to_owned(), stage.hosts[1 - lost].name().to_owned());
+        ensure!(staying_on(stage, &name).await? == 1, "a profile's Pods are spread over zones");
+
+        stage.hosts[lost].lose_power();
+        stage.kubectl(&["wait", &format!("host/{name}"), "--for=condition=Ready=Unknown", PATIENCE]).await?;
+        wait_for("the other host has the Deployment", async || match staying_on(stage, &other).await {
+            Ok(2) => stage.web_rolled_out().await.map_err(|error| format!("{error:#}")),
+            counted => Err(format!("{counted:?}")),
+        })
+        .await;
+        // Nobody knows yet whether it still runs, so there must be no second one.
+        let deleted = "--for=jsonpath={.metadata.deletionTimestamp}";
+        stage.kubectl(&["wait", "-n", "shop", "pod/db-0", deleted, PATIENCE]).await?;
+        let same = stage.get(&["pod", "-n", "shop", "db-0"]).await?;
+        ensure!(same["metadata"]["uid"] == db["metadata"]["uid"], "{same}");
+
+        // Somebody says that the machine is gone for good.
+        stage.kubectl(&["delete", "host", &name]).await?;
+        let place = ["get", "pod", "-n", "shop", "db-0", "-o", "jsonpath={.metadata.labels.monopod\\.dev/host}"];
+        stage.wait_printed("the StatefulSet's Pod is on the other host", &place, |host| host == other).await;
+        stage.kubectl(&["rollout", "status", "-n", "shop", "statefulset/db", PATIENCE]).await?;
+
+        // It was not, and comes back: nothing of what it had goes on.
+        stage.restart_daemon(lost)?;
+        stage.kubectl(&["wait", &format!("host/{name}"), "--for=create", PATIENCE]).await?;
+        wait_for("the host has no Pods any more", async || {
+            let shown = stage.hosts[lost].monopod(&["ps", "--quiet"]).output();
+            let shown = shown.map_err(|error| error.to_string())?;
+            if shown.status.success() && shown.stdout.is_empty() { Ok(()) } else { Err(format!("{shown:?}")) }
+        })
+        .await;
+        stage.kubectl(&["delete", "-n", "shop", "deployment/web", "statefulset/db"]).await?;
+        stage.wait_nothing_left().await
     })
     .await
 }

@@ -223,6 +223,22 @@ impl HostMachine {
         self.daemon.take().map_or(Ok(()), |daemon| daemon.signal(Signal::SIGKILL))
     }
 
+    /// Ends the daemon and all microVMs at once, as when the machine loses its power. It can be started again.
+    pub fn lose_power(&mut self) {
+        drop(self.daemon.take());
+        // MicroVMs go on without their daemon. Each lies below the control group that is named after the run folder.
+        let mark = format!("/{}/", self.run.path().file_name().unwrap_or_default().to_string_lossy());
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for number in numbers {
+            let cgroup = std::fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
+            if cgroup.contains(&mark) {
+                // One that has ended meanwhile is gone, too.
+                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            }
+        }
+    }
+
     /// The daemon, while it runs.
     pub fn daemon(&mut self) -> Option<&mut Process> {
         self.daemon.as_mut()
@@ -269,18 +285,7 @@ impl HostMachine {
 
 impl Drop for HostMachine {
     fn drop(&mut self) {
-        drop(self.daemon.take());
-        // MicroVMs go on without their daemon. Each lies below the control group that is named after the run folder.
-        let mark = format!("/{}/", self.run.path().file_name().unwrap_or_default().to_string_lossy());
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        for number in numbers {
-            let cgroup = std::fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
-            if cgroup.contains(&mark) {
-                // One that has ended meanwhile is gone, too.
-                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
-            }
-        }
+        self.lose_power();
         remove_groups(self.run.path());
     }
 }
