@@ -9,6 +9,7 @@
 //! | guest | link-local and metadata addresses, what is configured as blocked | drop |
 //! | guest | the host | drop, but for answers, a ping of the gateway, and host services |
 //! | guest | another guest, through the host | accept |
+//! | guest | itself, through a Service | accept, under the gateway's address |
 //! | guest | outside | accept, under another address where there is NAT for the guest |
 //! | outside | guest | drop, but for answers; accept where inbound is on |
 //! | the host | guest | accept |
@@ -112,6 +113,11 @@ impl Writer<'_> {
         self.set(NfFamily::INet, "guests4", &guest4, guests4.clone());
         self.set(NfFamily::ARP, "guests4", &guest4, guests4);
         self.set(NfFamily::INet, "guests6", &guest6, guests6);
+        let twice = |address: String| concat([text(address.clone()), text(address)]);
+        let selves4 = plan.slots().map(|slot| twice(plan.address(slot).to_string())).collect();
+        let selves6 = plan.slots().filter_map(|slot| Some(twice(plan.address6(slot)?.to_string()))).collect();
+        self.set(NfFamily::INet, "selves4", &[SetType::Ipv4Addr, SetType::Ipv4Addr], selves4);
+        self.set(NfFamily::INet, "selves6", &[SetType::Ipv6Addr, SetType::Ipv6Addr], selves6);
 
         let fixed = [BLOCKED4, BLOCKED6].map(|net| net.parse().expect("the constant is a network"));
         let blocked: Vec<IpNet> = config.blocked.iter().copied().chain(fixed).collect();
@@ -200,10 +206,20 @@ impl Writer<'_> {
         self.rule(NfFamily::INet, chain, dropped());
     }
 
-    /// Under which address guests reach the outside.
+    /// Under which address guests reach the outside, and themselves: one that asks a Service which leads back to it would not
+    /// take its own address for somebody else's.
     fn postrouting(&mut self) {
         let chain = "postrouting";
         self.base(NfFamily::INet, chain, NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT);
+        let config = &self.plan.config;
+        let gateways: [(_, _, _, IpAddr); 2] = [
+            ("ip", NATFamily::IP, "@selves4", config.gateway.into()),
+            ("ip6", NATFamily::IP6, "@selves6", config.gateway6.into()),
+        ];
+        for (protocol, family, selves, gateway) in gateways {
+            let itself = is(concat([field(protocol, "saddr"), field(protocol, "daddr")]), text(selves));
+            self.rule(NfFamily::INet, chain, vec![itself, source_nat(family, gateway)]);
+        }
         for nat in &self.outside.nat {
             let (protocol, family, pods, direct) = match nat.guests {
                 IpNet::V4(_) => ("ip", NATFamily::IP, "@pods4", "@direct4"),
@@ -219,12 +235,7 @@ impl Writer<'_> {
             }
             rule.push(match nat.address {
                 None => Statement::Masquerade(None),
-                Some(address) => Statement::SNAT(Some(NAT {
-                    addr: Some(text(address.to_string())),
-                    family: Some(family),
-                    port: None,
-                    flags: None,
-                })),
+                Some(address) => source_nat(family, address),
             });
             self.rule(NfFamily::INet, chain, rule);
         }
@@ -308,6 +319,11 @@ impl Writer<'_> {
     fn table(&self) -> Cow<'static, str> {
         self.plan.config.table.clone().into()
     }
+}
+
+fn source_nat(family: NATFamily, address: IpAddr) -> Statement<'static> {
+    let addr = Some(text(address.to_string()));
+    Statement::SNAT(Some(NAT { addr, family: Some(family), port: None, flags: None }))
 }
 
 fn text(text: impl Into<Cow<'static, str>>) -> Expression<'static> {

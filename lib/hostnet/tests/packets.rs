@@ -193,6 +193,25 @@ fn vm_guests_reach_each_other_through_the_host() {
 }
 
 #[test]
+fn vm_a_guest_reaches_itself_through_a_service() {
+    in_new_namespace(async {
+        let net = RoutedNet::open(config()).await.unwrap();
+        let web = guest(&net, "web").await;
+        for command in [
+            "add table ip services",
+            "add chain ip services lead { type nat hook prerouting priority -100; }",
+            &format!("add rule ip services lead ip daddr 10.96.0.1 dnat to {}", web.address()),
+        ] {
+            world::run("nft", &[command]);
+        }
+        web.send(&udp(web.honest(), ip("10.96.0.1"), 9000, b"who is there"));
+        let packet = web.next_ipv4().await;
+        assert!(packet.ends_with(b"who is there"), "{packet:?}");
+        assert_eq!((&packet[12..16], &packet[16..20]), (&[169, 254, 1, 1][..], &web.address().octets()[..]));
+    });
+}
+
+#[test]
 fn vm_without_ipv6_a_guest_has_none() {
     in_new_namespace(async {
         let Outside { socket, socket6 } = outside();

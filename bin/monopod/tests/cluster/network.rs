@@ -120,6 +120,10 @@ async fn cluster_pods_of_two_hosts_reach_each_other_and_services_by_name() -> Re
             Ok(())
         })
         .await;
+        // That is also what it gets itself.
+        let itself = ["exec", "-n", "shop", "db-1", "--", "wget", "-qO-", "http://front/hostname"];
+        let said = stage.kubectl(&itself).await.context("a Pod asks a Service that leads to it")?;
+        ensure!(said == "db-1", "a Pod reaches itself by its Service: {said}");
         Ok(())
     })
     .await
