@@ -8,5 +8,6 @@ pub mod images;
 pub mod net;
 pub mod netns;
 pub mod registry;
+pub mod remains;
 pub mod vmm;
 pub mod wait;

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::runtime::Builder;
 
+use crate::remains::{Remains, remove_at_end};
+
 /// A named network namespace with its loopback up. Dropping it removes it, with all interfaces in it.
 #[derive(Debug)]
 pub struct Namespace {
@@ -23,6 +25,7 @@ impl Namespace {
     pub fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("monopod-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        remove_at_end(Remains::Namespace(&name))?;
         checked("ip", &["netns", "add", &name])?;
         let namespace = Self { name };
         namespace.run("ip", &["link", "set", "lo", "up"])?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use monopod_testkit::images::{self, TestImage};
 use monopod_testkit::netns::Namespace;
+use monopod_testkit::remains::{Remains, remove_at_end};
 use serde_json::Value;
 
 /// How long anything here may take; generous, for slow machines without KVM.
@@ -45,6 +46,9 @@ impl Machine {
         let namespace = Namespace::new().expect("a network namespace can be made; these tests need root");
         let folder = tempfile::tempdir().unwrap();
         let run = tempfile::Builder::new().prefix("monopod-test-").tempdir_in("/run").unwrap();
+        remove_at_end(Remains::Group(run.path().file_name().unwrap().to_str().unwrap())).unwrap();
+        remove_at_end(Remains::Folder(run.path())).unwrap();
+        remove_at_end(Remains::Folder(folder.path())).unwrap();
         Self { namespace, folder, run, daemon: None, environment: Vec::new() }
     }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use monopod_testkit::remains::{Remains, remove_at_end};
 use monopod_types::{MiB, MilliCpu};
 use monopod_vmm::{ByteStream, Disk, VmError, VmId, VmSpec};
 use monopod_vmm_qemu::{Accelerator, Allowance, Config, Guest, JailCommand, Limits, Ready, Users};
@@ -125,6 +126,8 @@ impl Bench {
             limits: Limits::default(),
             ready: Arc::new(SaysReady),
         };
+        remove_at_end(Remains::Group(&config.cgroup)).unwrap();
+        remove_at_end(Remains::Folder(folder.path())).unwrap();
         Self { config, folder }
     }
 

@@ -35,6 +35,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::netns::Namespace;
+use crate::remains::{Remains, remove_at_end};
 
 pub use image_server::ImageServer;
 use inside::{Inside, bound};
@@ -106,7 +107,11 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Self> {
         let folder = match &options.folder {
             Some(path) => Folder::Given(path.clone()),
-            None => Folder::Own(tempfile::Builder::new().prefix("monopod-cluster-").tempdir()?),
+            None => {
+                let folder = tempfile::Builder::new().prefix("monopod-cluster-").tempdir()?;
+                remove_at_end(Remains::Folder(folder.path()))?;
+                Folder::Own(folder)
+            }
         };
         for name in ["keys", "data", "logs", "home"] {
             let path = folder.path().join(name);

@@ -15,6 +15,7 @@ use super::parts::{API_ADDRESS, DNS_SERVICE};
 use super::process::Process;
 use super::{BRIDGE, Cluster, ImageServer, Machine, keys};
 use crate::netns::Namespace;
+use crate::remains::{Remains, remove_at_end};
 
 /// How long processes that were killed may hold their control group.
 const GROUP_LIMIT: Duration = Duration::from_secs(10);
@@ -169,6 +170,12 @@ impl Cluster {
             None => Root::Own(tempfile::Builder::new().prefix("monopod-host-").tempdir()?),
         };
         let run = tempfile::Builder::new().prefix("monopod-host-").tempdir_in("/run")?;
+        // In this order: folders go when nobody works in them any more.
+        remove_at_end(Remains::Group(&run.path().file_name().unwrap_or_default().to_string_lossy()))?;
+        remove_at_end(Remains::Folder(run.path()))?;
+        if let Root::Own(root) = &root {
+            remove_at_end(Remains::Folder(root.path()))?;
+        }
         let (zone, program) = (zone.to_owned(), program.to_owned());
         let mut host = HostMachine { daemon: None, name, zone, program, kubeconfig, registries, machine, root, run };
         host.start_daemon(self, capacity)?;
