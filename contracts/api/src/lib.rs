@@ -2,6 +2,7 @@
 //!
 //! Called by all layers above. The CRD YAML in deploy/crds is generated from here by `cargo xtask codegen`.
 
+mod condition;
 mod crd;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "the derives of kube copy structs and repeat keys")]
 mod host;
@@ -15,6 +16,7 @@ mod subnet;
 #[cfg(test)]
 mod tests;
 
+pub use condition::Verdict;
 pub use crd::{CrdFile, crd_yaml, crds};
 pub use host::{Accelerator, AcceleratorKind, AddressBlock, Host, HostResources, HostSpec, HostStatus};
 pub use microvm::{Microvm, MicrovmPod};

@@ -11,6 +11,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +30,14 @@ pub fn text(code: StatusCode, text: impl Into<String>) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(text.into())));
     *response.status_mut() = code;
     response
+}
+
+/// What a registry holds, as Prometheus reads it.
+pub fn metrics(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to text cannot fail, and whoever encodes says nothing else.
+    let _ = encode(&mut text, registry);
+    text
 }
 
 /// Answers requests by their path, without regard to method and body, until told to stop.

@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_api::{Host, names};
+use monopod_api::{Host, Verdict, names};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -63,13 +63,8 @@ async fn look(client: &Client, renewals: &mut Renewals) -> Result<(), kube::Erro
 fn silent(host: &Host, now: Timestamp) -> Vec<Condition> {
     let known = host.status.iter().flat_map(|status| &status.conditions);
     let mut conditions: Vec<Condition> = known.filter(|one| one.type_ != "Ready").cloned().collect();
-    conditions.push(Condition {
-        type_: "Ready".to_owned(),
-        status: "Unknown".to_owned(),
-        reason: "HostSilent".to_owned(),
-        message: "the heartbeat of the host is overdue".to_owned(),
-        last_transition_time: Time(now),
-        observed_generation: host.metadata.generation,
-    });
+    let message = "the heartbeat of the host is overdue";
+    let verdict = Verdict { kind: "Ready", is_true: None, reason: "HostSilent", message };
+    conditions.push(verdict.after(&[], host.metadata.generation, Time(now)));
     conditions
 }

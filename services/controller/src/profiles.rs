@@ -10,12 +10,12 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{EvictParams, Patch, PatchParams};
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_api::{FargateProfile, FargateProfileStatus, ProfilePhase, Rejection, names};
+use monopod_api::{FargateProfile, FargateProfileStatus, ProfilePhase, Rejection, Verdict, names};
 use monopod_watching::Retry;
 use serde_json::json;
 use tokio::time::Instant;
@@ -163,20 +163,17 @@ fn status(profile: &FargateProfile, pods: &[Arc<Pod>]) -> FargateProfileStatus {
     let rejected = count(rejections.len());
     rejections.truncate(REJECTIONS);
     let before = profile.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
-    let (ready, reason, message) = if is_deleted {
-        ("False", "Deleting", "the Pods of the profile are evicted")
+    let ready = if is_deleted {
+        Verdict {
+            kind: "Ready",
+            is_true: Some(false),
+            reason: "Deleting",
+            message: "the Pods of the profile are evicted",
+        }
     } else {
-        ("True", "InForce", "new Pods that match are taken")
+        Verdict { kind: "Ready", is_true: Some(true), reason: "InForce", message: "new Pods that match are taken" }
     };
-    let since = before.iter().find(|one| one.type_ == "Ready" && one.status == ready);
-    let condition = Condition {
-        type_: "Ready".to_owned(),
-        status: ready.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        last_transition_time: since.map_or_else(|| Time(Timestamp::now()), |one| one.last_transition_time.clone()),
-        observed_generation: None,
-    };
+    let ready = ready.after(before, profile.metadata.generation, Time(Timestamp::now()));
     FargateProfileStatus {
         observed_generation: profile.metadata.generation,
         phase: Some(phase),
@@ -184,7 +181,7 @@ fn status(profile: &FargateProfile, pods: &[Arc<Pod>]) -> FargateProfileStatus {
         running: count(pods.iter().filter(running).count()),
         rejected,
         last_rejections: rejections,
-        conditions: vec![condition],
+        conditions: vec![ready],
     }
 }
 

@@ -1,13 +1,11 @@
 //! How the controller fares, for probes, Prometheus and people.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -137,12 +135,7 @@ impl Status {
 
     /// For Prometheus.
     pub(crate) fn metrics(&self) -> String {
-        let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            // Writing to text cannot fail.
-            let _ = writeln!(text, "# metrics could not be written");
-        }
-        text
+        monopod_http_serve::metrics(&self.registry)
     }
 
     /// For people: what it believes.

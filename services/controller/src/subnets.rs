@@ -14,7 +14,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{Lookup, Store, store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use monopod_api::{AddressBlock, HandedOutBlock, Host, Subnet, SubnetStatus, overlaps};
+use monopod_api::{AddressBlock, HandedOutBlock, Host, Subnet, SubnetStatus, Verdict, overlaps};
 use monopod_types::Quantity;
 use monopod_watching::Retry;
 use serde_json::json;
@@ -216,17 +216,16 @@ fn status(
 ) -> SubnetStatus {
     let handed_out: u64 = taken.iter().map(|(block, _)| 1 << (32 - block.prefix_len())).sum();
     let all: u64 = 1 << (32 - range.prefix_len());
-    let before = subnet.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
     let exhausted = if lacking.is_empty() {
-        condition(before, EXHAUSTED, false, "BlocksAvailable", "every host of the zone has a block")
+        condition(subnet, EXHAUSTED, false, "BlocksAvailable", "every host of the zone has a block")
     } else {
         let message = format!("there is no block left for {}; give the zone another Subnet", lacking.join(", "));
-        condition(before, EXHAUSTED, true, "NoBlockLeft", &message)
+        condition(subnet, EXHAUSTED, true, "NoBlockLeft", &message)
     };
     let overlaps = match overlapping {
-        None => condition(before, OVERLAPS, false, "RangeIsOwn", "no other Subnet has addresses of its range"),
+        None => condition(subnet, OVERLAPS, false, "RangeIsOwn", "no other Subnet has addresses of its range"),
         Some(message) => {
-            condition(before, OVERLAPS, true, "RangeOverlaps", &format!("{message}; it hands out nothing"))
+            condition(subnet, OVERLAPS, true, "RangeOverlaps", &format!("{message}; it hands out nothing"))
         }
     };
     SubnetStatus {
@@ -242,29 +241,20 @@ fn status(
 
 /// The status of a Subnet whose addresses Pods cannot have.
 fn unserved(subnet: &Subnet) -> SubnetStatus {
-    let before = subnet.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
     let message =
         "Pods get IPv4 addresses only, so this range hands out nothing; give the zone a Subnet with an IPv4 range";
     SubnetStatus {
         observed_generation: subnet.metadata.generation,
-        conditions: vec![condition(before, EXHAUSTED, true, "IPv6NotServed", message)],
+        conditions: vec![condition(subnet, EXHAUSTED, true, "IPv6NotServed", message)],
         ..SubnetStatus::default()
     }
 }
 
-/// A condition; its time stays while it says the same.
-fn condition(before: &[Condition], kind: &str, is_true: bool, reason: &str, message: &str) -> Condition {
-    let status = if is_true { "True" } else { "False" };
-    let since = before.iter().find(|one| one.type_ == kind && one.status == status);
-    let since = since.map_or_else(|| Time(Timestamp::now()), |one| one.last_transition_time.clone());
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        last_transition_time: since,
-        observed_generation: None,
-    }
+/// A condition after those that a Subnet had before.
+fn condition(subnet: &Subnet, kind: &str, is_true: bool, reason: &str, message: &str) -> Condition {
+    let before = subnet.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+    let verdict = Verdict { kind, is_true: Some(is_true), reason, message };
+    verdict.after(before, subnet.metadata.generation, Time(Timestamp::now()))
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! How the daemon fares, for Prometheus and probes.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use monopod_http_serve::{serve_pages, text};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -62,12 +60,7 @@ impl Metrics {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.running.set(number(pods.len().saturating_sub(ended)));
         self.ended.set(number(ended));
-        let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            // Writing to text cannot fail.
-            let _ = writeln!(text, "# metrics could not be written");
-        }
-        text
+        monopod_http_serve::metrics(&self.registry)
     }
 }
 

@@ -5,25 +5,7 @@ use monopod_testkit::cluster::Part;
 use monopod_testkit::wait::wait_for;
 use serde_json::Value;
 
-use crate::stage::{PATIENCE, Stage, on_stage, on_stage_with};
-
-const WEB: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: web
-          image: monopod.local/agnhost:2.66.1
-          args: [netexec, --http-port=8080]
-          livenessProbe: {exec: {command: [test, "!", -e, /tmp/sick]}, periodSeconds: 1, failureThreshold: 1}
-"#;
+use crate::stage::{PATIENCE, Stage, WEB, on_stage, on_stage_with};
 
 #[tokio::test]
 async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result<()> {

@@ -8,7 +8,7 @@ use monopod_testkit::cluster::{Capacity, Part};
 use monopod_testkit::disk::{mount_in_memory, with_mounts_of_its_own};
 use monopod_testkit::wait::wait_for;
 
-use crate::stage::{PATIENCE, Stage, on_stage, on_stage_with};
+use crate::stage::{PATIENCE, Stage, WEB, on_stage, on_stage_with};
 
 /// How long the API server is away.
 const OUTAGE: Duration = Duration::from_secs(120);
@@ -16,24 +16,6 @@ const OUTAGE: Duration = Duration::from_secs(120);
 const SHORT_LIFE: u64 = 90;
 /// The library that gives programs another time than the machine's.
 const FAKE_TIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-const WEB: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: web
-          image: monopod.local/agnhost:2.66.1
-          args: [netexec, --http-port=8080]
-          readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
-"#;
 
 /// Asks every Pod of the first host for an answer, by the host's own command line.
 fn ensure_all_answer(stage: &Stage<'_>, count: usize) -> Result<()> {

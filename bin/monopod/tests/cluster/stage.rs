@@ -67,6 +67,26 @@ kind: Namespace
 metadata: {name: shop}
 "#;
 
+/// Two Pods that are ready while they serve, and restarted once there is a file `/tmp/sick` in them.
+pub(crate) const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: web
+          image: monopod.local/agnhost:2.66.1
+          args: [netexec, --http-port=8080]
+          readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+          livenessProbe: {exec: {command: [test, "!", -e, /tmp/sick]}, periodSeconds: 1, failureThreshold: 1}
+"#;
+
 /// Runs a test on a cluster with so many hosts, in zones in turn. What all parts said last is told when it fails.
 pub(crate) async fn on_stage(hosts: u8, test: impl AsyncFnOnce(&mut Stage<'_>) -> Result<()>) -> Result<()> {
     on_stage_with(Vec::new(), hosts, test).await

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Owner
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
-use monopod_api::{Host, HostSpec, Subnet, names};
+use monopod_api::{Host, HostSpec, Subnet, Verdict, names};
 use monopod_policy::record::{NodeName, default_domain};
 use monopod_watching::Retry;
 use serde_json::json;
@@ -116,19 +116,11 @@ fn conditions(host: &Host) -> Vec<Condition> {
     known().filter(|one| one.type_ != "Ready").cloned().chain([ready]).collect()
 }
 
-/// A condition of a Host; its time stays while it says the same.
+/// A condition of a Host, after those that it had before.
 pub(super) fn condition(host: &Host, kind: &str, is_true: bool, reason: &str, message: &str) -> Condition {
-    let status = if is_true { "True" } else { "False" };
-    let mut known = host.status.iter().flat_map(|status| &status.conditions);
-    let same = known.find(|one| one.type_ == kind && one.status == status);
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        last_transition_time: same.map_or_else(|| Time(Timestamp::now()), |same| same.last_transition_time.clone()),
-        observed_generation: host.metadata.generation,
-    }
+    let before = host.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+    let verdict = Verdict { kind, is_true: Some(is_true), reason, message };
+    verdict.after(before, host.metadata.generation, Time(Timestamp::now()))
 }
 
 fn blocks(host: &Host) -> Vec<Block> {
