@@ -77,10 +77,7 @@ async fn cluster_a_deployment_runs_in_microvms_and_kubectl_does_not_notice() -> 
         stages_are_told(stage, name).await?;
         a_host_speaks_for_itself_only(stage).await?;
         stage.kubectl(&["delete", "-n", "shop", "deployment/web"]).await?;
-        stage
-            .wait_printed("no Pod and no Node is left", &["get", "pods,nodes", "-A", "-o", "name"], str::is_empty)
-            .await;
-        Ok(())
+        stage.wait_nothing_left().await
     })
     .await
 }

@@ -140,11 +140,7 @@ async fn cluster_jobs_end_deployments_scale_and_budgets_hold() -> Result<()> {
 
         stage.kubectl(&["scale", "-n", "shop", "deployment/many", "--replicas=0"]).await?;
         stage.kubectl(&["delete", "job", "-n", "shop", "--all"]).await?;
-        stage
-            .wait_printed("no Pod and no Node is left", &["get", "pods,nodes", "-A", "-o", "name"], str::is_empty)
-            .await;
-        ensure!(stage.pods_of_hosts()?.is_empty(), "the host has Pods left: {:?}", stage.pods_of_hosts()?);
-        Ok(())
+        stage.wait_nothing_left().await
     })
     .await
 }
