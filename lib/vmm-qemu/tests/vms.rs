@@ -244,12 +244,13 @@ async fn vm_starts_and_ends_a_hundred_times_without_leaving_a_thing() {
     let (mut files, mut memory) = (0, 0);
     let mut took: Vec<Duration> = Vec::new();
     for round in 0..100 {
-        let disks = vec![bench.disk("root-1", "first", false)];
+        // Disks of its own: the kernel may close a file, and give up its lock, a moment after the process that had it.
+        let disks = vec![bench.disk(&format!("root-{round}"), "first", false)];
         let tap = Some(common::tap::in_a_network_of_its_own("mpcycle"));
         let vm = vmm.start(VmSpec { disks, tap, ..spec("cycle") }).await.unwrap();
         let outside = vm.stages().iter().filter(|stage| stage.name != "template").map(|stage| stage.took).sum();
         took.push(outside);
-        vm.attach(bench.disk("later", "second", false)).await.unwrap();
+        vm.attach(bench.disk(&format!("later-{round}"), "second", false)).await.unwrap();
         vm.kill().await.unwrap();
         drop(vm);
         // What is made once has been made by then.
