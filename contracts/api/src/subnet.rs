@@ -20,6 +20,7 @@ const BAD_PREFIX: &str = "The prefix length must be 8 to 28 for IPv4 and 32 to 1
 const BAD_ZONE: &str = "The zone becomes the value of a Node label: 1 to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends.";
 const BAD_ADDRESS: &str = "Not an IP address.";
 const NAT_ADDRESS_WITHOUT_NAT: &str = "An address for NAT needs natGateway: true.";
+const NAT_ADDRESS_OF_OTHER_FAMILY: &str = "The address must be of the same family as the Subnet's range.";
 const BAD_NAMESERVER: &str = "Each entry must be an IP address.";
 
 /// A private range of addresses in one zone.
@@ -40,6 +41,12 @@ const BAD_NAMESERVER: &str = "Each entry must be an IP address.";
         .field_path(".spec.private"),
     validation = Rule::new("!has(self.spec.natAddress) || self.spec.natGateway")
         .message(NAT_ADDRESS_WITHOUT_NAT)
+        .field_path(".spec.natAddress"),
+    validation = Rule::new(
+        "!has(self.spec.natAddress) || !isIP(self.spec.natAddress) || !isCIDR(self.spec.cidr) \
+         || ip(self.spec.natAddress).family() == cidr(self.spec.cidr).ip().family()",
+    )
+        .message(NAT_ADDRESS_OF_OTHER_FAMILY)
         .field_path(".spec.natAddress"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -156,6 +163,11 @@ impl Subnet {
         check_cidr(&spec.cidr, &mut problems);
         problems.require(is_label_value(&spec.zone), "spec.zone", BAD_ZONE);
         problems.require(nat_address.is_none_or(is_ip), "spec.natAddress", BAD_ADDRESS);
+        let address = nat_address.and_then(|address| address.parse::<IpAddr>().ok());
+        let is_other = address
+            .zip(parse_cidr(&spec.cidr))
+            .is_some_and(|(address, range)| address.is_ipv4() != range.addr().is_ipv4());
+        problems.require(!is_other, "spec.natAddress", NAT_ADDRESS_OF_OTHER_FAMILY);
         let servers_are_addresses = spec.dns.nameservers.iter().all(|address| is_ip(address));
         problems.require(servers_are_addresses, "spec.dns.nameservers", BAD_NAMESERVER);
         problems.into_vec()

@@ -274,6 +274,11 @@ fn zone_nat_and_dns_of_subnets_are_checked() {
                 ["spec.natAddress: An address for NAT needs natGateway: true."],
             ),
             case("a NAT address that is a name", nat(true, "gateway"), ["spec.natAddress: Not an IP address."]),
+            case(
+                "a NAT address of the other family",
+                nat(true, "2001:db8::7"),
+                ["spec.natAddress: The address must be of the same family as the Subnet's range."],
+            ),
             case("a name server", subnet_with(&json!({"dns": {"nameservers": ["10.0.0.2", "fd00::2"]}})), []),
             case(
                 "a name server by name",
@@ -332,7 +337,7 @@ fn every_rule_compiles_and_every_list_it_walks_is_bounded() {
     for schema in [crd_schema::<FargateProfile>(), crd_schema::<Subnet>(), crd_schema::<Host>()] {
         walk(&schema, &mut rules);
     }
-    assert_eq!(rules, 30, "a rule was added or lost: extend the tables above");
+    assert_eq!(rules, 31, "a rule was added or lost: extend the tables above");
 }
 
 fn subnet(name: &str, cidr: &str) -> Subnet {

@@ -175,6 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn a_size_that_is_not_wanted_any_more_is_not_pending() {
+        let ready = json!({"type": "Ready", "status": "True"});
+        let before = status(json!({"conditions": [ready, {"type": "PodResizePending", "status": "True"}]}));
+        let said = patch("u", &before, &status(json!({"conditions": [ready]}))).unwrap();
+        let expected = json!([ready, {"$patch": "delete", "type": "PodResizePending"}]);
+        assert_eq!(said["status"]["conditions"], expected);
+    }
+
+    #[test]
     fn each_stage_of_a_start_is_a_condition_with_its_time() {
         let stage = |name: &str, took, since| StageRecord {
             name: name.to_owned(),

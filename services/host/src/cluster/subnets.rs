@@ -1,5 +1,6 @@
 //! What Subnets say of the Pods of this machine: how they reach the outside, and how names are resolved for them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +42,9 @@ impl Subnets {
         let seen = self.seen();
         let nat = blocks.iter().filter_map(|block| {
             let spec = &of_block(&seen, block)?.spec;
-            let address = spec.nat_address.as_ref().and_then(|address| address.parse().ok());
-            spec.nat_gateway.then(|| Nat { guests: block.range.into(), address })
+            // Pods have IPv4 addresses only.
+            let address = spec.nat_address.as_ref().and_then(|address| address.parse::<Ipv4Addr>().ok());
+            spec.nat_gateway.then(|| Nat { guests: block.range.into(), address: address.map(IpAddr::V4) })
         });
         Outside { nat: nat.collect(), direct: seen.iter().filter_map(|subnet| subnet.spec.cidr.parse().ok()).collect() }
     }
