@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The machine id, which is the Pod's own.
+pub(crate) const MACHINE_ID: &str = "/etc/machine-id";
+
 /// The folders of one guest. Those of the machine itself are constant; tests use others.
 #[derive(Clone, Debug)]
 pub struct Paths {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use harness::{Guest, personality};
 use monopod_agent_client::{Code, SocketTransport, contract};
 use monopod_agent_proto::{NONCE_LENGTH, PREAMBLE, v1};
+use monopod_testkit::nfs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use v1::put_volume_request::Kind;
@@ -169,21 +170,10 @@ async fn vm_shutdown_powers_the_machine_off() {
 
 /// Starts an NFS server for a folder, at the machine's gateway.
 fn nfs_server(folder: &Path) -> String {
-    let configuration = format!(
-        "NFS_CORE_PARAM {{ Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; }}\n\
-         NFSV4 {{ Graceless = true; Minor_Versions = 1, 2; }}\n\
-         EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = /export; Access_Type = RW; Squash = None; SecType = sys; \
-         Protocols = 4; Transports = TCP; FSAL {{ Name = VFS; }} }}\n",
-        export = folder.join("export").display(),
-    );
-    fs::create_dir(folder.join("export")).unwrap();
+    let server = nfs::server(folder).unwrap();
     fs::write(folder.join("export/file"), "shared").unwrap();
-    fs::write(folder.join("server.conf"), configuration).unwrap();
     format!(
-        "ip link set lo up\nip tuntap add tap0 mode tap\nip addr add 10.9.0.1/24 dev tap0\nip link set tap0 up\n\
-         mount -t tmpfs state /var/lib/nfs\nmkdir /var/lib/nfs/ganesha\n\
-         ganesha.nfsd -F -f {0}/server.conf -L {0}/log -p {0}/pid &",
-        folder.display(),
+        "ip link set lo up\nip tuntap add tap0 mode tap\nip addr add 10.9.0.1/24 dev tap0\nip link set tap0 up\n({server}) &"
     )
 }
 

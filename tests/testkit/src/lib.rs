@@ -7,6 +7,7 @@ pub mod image_source;
 pub mod images;
 pub mod net;
 pub mod netns;
+pub mod nfs;
 pub mod registry;
 pub mod remains;
 pub mod vmm;

@@ -9,10 +9,9 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 
 use super::{PersonalizeError, system};
-use crate::paths::Paths;
+use crate::paths::{MACHINE_ID, Paths};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const MACHINE_ID: &str = "/etc/machine-id";
 /// Longest host name that the kernel takes.
 const LONGEST_HOSTNAME: usize = 64;
 

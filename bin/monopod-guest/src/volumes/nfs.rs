@@ -13,12 +13,17 @@ use tonic::Code;
 
 use super::mount_helper::{HelperError, Mount};
 use crate::kernel_modules::{self, ModuleError};
+use crate::paths::MACHINE_ID;
 use crate::reaper::Reaper;
 
 /// How long a server may take to answer. The caller tries again.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Versions tried, best first, when the options name none.
-const VERSIONS: [&str; 3] = ["4.2", "4.1", "4.0"];
+/// Versions tried, best first, when the options name none. 4.2 is for who asks for it: its READ_PLUS has given zeros in the
+/// place of what another client had written (nfs-ganesha 4.3).
+const VERSIONS: [&str; 2] = ["4.1", "4.0"];
+/// What tells this client from others of the same host name, such as the Pod of that name in another namespace: a server takes
+/// two of one identity for one that has started anew, and drops what the first has open.
+const CLIENT_ID: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 
 /// Why it is not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,8 @@ pub(crate) enum NfsError {
     Option { option: String },
     #[error("failed to load the NFS client")]
     Client(#[from] ModuleError),
+    #[error("failed to give the NFS client an identity")]
+    Identity(#[source] io::Error),
     #[error("failed to make the mount point")]
     MountPoint(#[source] io::Error),
     #[error("failed to mount {source_name}")]
@@ -47,7 +54,7 @@ impl NfsError {
             Self::Server { .. } | Self::Export { .. } => "InvalidNfsVolume",
             Self::Option { .. } => "InvalidMountOption",
             Self::Client(_) => "NfsClientMissing",
-            Self::MountPoint(_) => "VolumeFailed",
+            Self::Identity(_) | Self::MountPoint(_) => "VolumeFailed",
             Self::Mount { source: HelperError::Late(_), .. } => "NfsServerSilent",
             Self::Mount { .. } => "NfsMountFailed",
         }
@@ -56,7 +63,7 @@ impl NfsError {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Server { .. } | Self::Export { .. } | Self::Option { .. } => Code::InvalidArgument,
-            Self::Client(_) | Self::MountPoint(_) => Code::Internal,
+            Self::Client(_) | Self::Identity(_) | Self::MountPoint(_) => Code::Internal,
             Self::Mount { source: HelperError::Late(_), .. } => Code::DeadlineExceeded,
             Self::Mount { .. } => Code::Unavailable,
         }
@@ -125,6 +132,8 @@ pub(super) async fn mount(target: &Path, wanted: &v1::Nfs, reaper: &Reaper) -> R
     }
     let options = options(&wanted.options, wanted.read_only)?;
     kernel_modules::load("nfs")?;
+    let identity = fs::read_to_string(MACHINE_ID).and_then(|id| fs::write(CLIENT_ID, id.trim_end()));
+    identity.map_err(NfsError::Identity)?;
     fs::create_dir_all(target).map_err(NfsError::MountPoint)?;
     let source_name = source(server, &wanted.export);
     let versions = options.version.as_deref().map_or_else(|| VERSIONS.to_vec(), |version| vec![version]);

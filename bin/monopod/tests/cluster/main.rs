@@ -9,4 +9,5 @@ mod life;
 mod network;
 mod outages;
 mod replicas;
+mod storage;
 mod workloads;

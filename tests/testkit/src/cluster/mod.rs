@@ -10,6 +10,7 @@
 //! a test fails.
 
 mod access;
+mod file_server;
 mod image_server;
 mod inside;
 mod keys;
@@ -37,6 +38,7 @@ use tokio::net::TcpStream;
 use crate::netns::Namespace;
 use crate::remains::{Remains, remove_at_end};
 
+pub use file_server::FileServer;
 pub use image_server::ImageServer;
 use inside::{Inside, bound};
 pub use monopod::{CONTROLLER_STATUS, COREDNS, Capacity, HOST_STATUS_PORT, HostMachine, METRICS_SERVER};
