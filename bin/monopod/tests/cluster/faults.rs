@@ -70,8 +70,8 @@ async fn cluster_killed_daemons_and_an_absent_api_server_stop_no_pod() -> Result
     .await
 }
 
-/// Pods that leave a node soon after nobody hears of it, on different hosts.
-const SPREAD: &str = r#"
+/// Pods that leave a node soon after nobody hears of it.
+const STATELESS: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: shop}
@@ -84,7 +84,10 @@ spec:
       terminationGracePeriodSeconds: 1
       tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}]
       containers: [{name: web, image: "monopod.local/agnhost:2.66.1", args: [pause]}]
----
+"#;
+
+/// The same, of which there is never a second one.
+const STATEFUL: &str = r#"
 apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: db, namespace: shop}
@@ -116,8 +119,10 @@ async fn staying_on(stage: &Stage<'_>, host: &str) -> Result<usize> {
 async fn cluster_a_lost_host_loses_its_pods_to_another_and_none_runs_twice() -> Result<()> {
     let impatient = (Part::ControllerManager, "--node-monitor-grace-period=25s".to_owned());
     on_stage_with(vec![impatient], 2, async |stage| {
-        stage.apply(SPREAD).await?;
+        // One after the other: the Pods of a profile are spread over zones, whosever they are.
+        stage.apply(STATELESS).await?;
         stage.web_rolled_out().await?;
+        stage.apply(STATEFUL).await?;
         stage.kubectl(&["rollout", "status", "-n", "shop", "statefulset/db", PATIENCE]).await?;
         let db = stage.get(&["pod", "-n", "shop", "db-0"]).await?;
         let lost = stage.hosts.iter().position(|host| host.name() == host_of(&db)).context("db-0 is on a host")?;
