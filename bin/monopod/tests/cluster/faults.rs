@@ -1,5 +1,7 @@
 //! What breaks, and what must not.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use monopod_testkit::cluster::Part;
 use monopod_testkit::wait::wait_for;
@@ -102,6 +104,9 @@ spec:
       containers: [{name: db, image: "monopod.local/agnhost:2.66.1", args: [pause]}]
 "#;
 
+/// How long Kubernetes may take to remove Pods of a Node that is gone.
+const QUARANTINE: Duration = Duration::from_secs(240);
+
 /// Where a Pod is.
 fn host_of(pod: &Value) -> &str {
     pod["metadata"]["labels"]["monopod.dev/host"].as_str().unwrap_or_default()
@@ -145,7 +150,8 @@ async fn cluster_a_lost_host_loses_its_pods_to_another_and_none_runs_twice() -> 
         // Somebody says that the machine is gone for good.
         stage.kubectl(&["delete", "host", &name]).await?;
         let place = ["get", "pod", "-n", "shop", "db-0", "-o", "jsonpath={.metadata.labels.monopod\\.dev/host}"];
-        stage.wait_printed("the StatefulSet's Pod is on the other host", &place, |host| host == other).await;
+        // Kubernetes removes Pods of a Node that is gone after 40 to 80 seconds.
+        stage.wait_long("the StatefulSet's Pod is on the other host", &place, QUARANTINE, |host| host == other).await?;
         stage.kubectl(&["rollout", "status", "-n", "shop", "statefulset/db", PATIENCE]).await?;
 
         // It was not, and comes back: nothing of what it had goes on.
