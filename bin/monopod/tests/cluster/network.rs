@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use monopod_testkit::cluster::{API_ADDRESS, COREDNS, Capacity};
+use monopod_testkit::cluster::{API_ADDRESS, COREDNS};
 use monopod_testkit::wait::wait_for;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -183,7 +183,7 @@ async fn cluster_subnets_say_how_pods_reach_the_outside_and_resolve_names() -> R
         ensure!(early == before && early != late, "{early}");
 
         stage.hosts[0].kill_daemon()?;
-        stage.hosts[0].start_daemon(stage.cluster, Capacity::default())?;
+        stage.restart_daemon(0)?;
         stage.wait_printed("the next daemon does the same", &look, |seen| seen == address).await;
         Ok(())
     })

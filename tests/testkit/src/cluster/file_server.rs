@@ -1,11 +1,9 @@
 //! An NFS server beside a control plane, for volumes.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use tokio::time::{Instant, sleep};
+use anyhow::{Context as _, Result};
 
 use super::Cluster;
 use super::inside::bound;
@@ -14,8 +12,6 @@ use super::process::Process;
 use crate::nfs;
 
 const PORT: u16 = 2049;
-/// How long it may take to answer first.
-const START: Duration = Duration::from_secs(30);
 
 /// An NFS server in a cluster's network, which exports `/export`. Gone when dropped.
 #[derive(Debug)]
@@ -42,13 +38,8 @@ impl Cluster {
         let mut command = bound("unshare".as_ref());
         command.args(["--mount", "sh", "-c", &nfs::server(&folder)?]);
         let mut server = FileServer { process: self.run_beside("nfs", command)?, folder };
-        let address = SocketAddr::from(SocketAddrV4::new(API_ADDRESS, PORT));
-        let deadline = Instant::now() + START;
-        while let Err(error) = self.connect(address).await {
-            let runs = server.process.ended()?.is_none() && Instant::now() < deadline;
-            ensure!(runs, "the NFS server does not answer: {error:#}; it said:\n{}", server.process.last_words());
-            sleep(Duration::from_millis(20)).await;
-        }
+        let address = SocketAddrV4::new(API_ADDRESS, PORT).into();
+        self.wait_answers("the NFS server", address, &mut server.process).await?;
         Ok(server)
     }
 }

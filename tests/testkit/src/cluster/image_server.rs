@@ -2,10 +2,8 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use tokio::time::{Instant, sleep};
+use anyhow::{Context as _, Result};
 
 use super::inside::bound;
 use super::parts::API_ADDRESS;
@@ -15,8 +13,6 @@ use super::{Cluster, keys};
 use crate::registry::config;
 
 const PORT: u16 = 5000;
-/// How long it may take to answer first.
-const START: Duration = Duration::from_secs(30);
 
 /// A registry in a cluster's network, without TLS, to which nothing can be pushed. Gone when dropped.
 #[derive(Debug)]
@@ -54,12 +50,8 @@ impl Cluster {
         let mut command: Command = bound("docker-registry".as_ref());
         command.arg("serve").arg(&path).env("REGISTRY_STORAGE_MAINTENANCE_READONLY", "{enabled: true}");
         let mut server = ImageServer { process: self.run_beside("registry", command)? };
-        let deadline = Instant::now() + START;
-        while let Err(error) = self.connect(server.address()).await {
-            let runs = server.process.ended()?.is_none() && Instant::now() < deadline;
-            ensure!(runs, "the registry does not answer: {error:#}; it said:\n{}", server.process.last_words());
-            sleep(Duration::from_millis(20)).await;
-        }
+        let address = server.address();
+        self.wait_answers("the registry", address, &mut server.process).await?;
         Ok(server)
     }
 }

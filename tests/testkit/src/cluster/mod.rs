@@ -26,14 +26,16 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ipnet::Ipv4Net;
 use kube::Client;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use crate::netns::Namespace;
 use crate::remains::{Remains, remove_at_end};
@@ -52,6 +54,9 @@ pub use programs::program;
 const MACHINES_PREFIX: u8 = 16;
 /// The bridge by which they are attached.
 const BRIDGE: &str = "machines";
+
+/// How long a server beside it may take to answer first.
+const SERVER_START: Duration = Duration::from_secs(30);
 
 /// How a cluster is to be.
 #[derive(Clone, Debug, Default)]
@@ -275,6 +280,17 @@ impl Cluster {
     /// When it cannot be started.
     pub fn run_beside(&self, name: &str, command: Command) -> Result<Process> {
         Process::start(&self.inside, name, command, &self.logs())
+    }
+
+    /// Waits until a server that was started beside the cluster takes connections.
+    async fn wait_answers(&self, name: &str, address: SocketAddr, server: &mut Process) -> Result<()> {
+        let deadline = Instant::now() + SERVER_START;
+        while let Err(error) = self.connect(address).await {
+            let runs = server.ended()?.is_none() && Instant::now() < deadline;
+            ensure!(runs, "{name} does not answer: {error:#}; it said:\n{}", server.last_words());
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// The process of a part; none while it is stopped.
