@@ -111,21 +111,34 @@ impl Certificates {
 
     /// The certificate of a node: from the folder, or from the signer where there is none or it is old.
     async fn identity(&self, node: &str) -> Result<Identity, ClusterError> {
-        let file = self.folder.join(format!("{node}.pem"));
+        let sign = async {
+            let (user, usages) = (user_name(node), ["digital signature", "client auth"]);
+            let params = CertificateParams::default();
+            let request = Wanted { user: &user, host: &self.host, signer: CLIENT_SIGNER, usages: &usages, params };
+            request.sign(&self.client).await
+        };
+        let (identity, renew_at) = self.fresh(&format!("{node}.pem"), sign).await?;
+        lock(&self.renewals).insert(node.to_owned(), renew_at);
+        Ok(identity)
+    }
+
+    /// What a file holds, and until when it is good; where there is none or it is old, what `sign` gives, kept in the file.
+    async fn fresh(
+        &self,
+        file: &str,
+        sign: impl Future<Output = Result<Identity, ClusterError>>,
+    ) -> Result<(Identity, Timestamp), ClusterError> {
+        let file = self.folder.join(file);
         if let Some(identity) = kept::read(&file) {
             let renew_at = kept::renew_at(&identity.certificate);
             if Timestamp::now() < renew_at {
-                lock(&self.renewals).insert(node.to_owned(), renew_at);
-                return Ok(identity);
+                return Ok((identity, renew_at));
             }
         }
-        let (user, usages) = (user_name(node), ["digital signature", "client auth"]);
-        let params = CertificateParams::default();
-        let request = Wanted { user: &user, host: &self.host, signer: CLIENT_SIGNER, usages: &usages, params };
-        let identity = request.sign(&self.client).await?;
+        let identity = sign.await?;
         kept::write(&file, &identity)?;
-        lock(&self.renewals).insert(node.to_owned(), kept::renew_at(&identity.certificate));
-        Ok(identity)
+        let renew_at = kept::renew_at(&identity.certificate);
+        Ok((identity, renew_at))
     }
 
     /// Makes sure that a node's certificate is fresh, also where it is in use.
@@ -171,30 +184,25 @@ impl Certificates {
     }
 
     async fn make_serving(&self, node: &str) -> Result<(Arc<ServerConfig>, Timestamp), ClusterError> {
-        let file = self.folder.join(format!("serving-{}.pem", self.address));
-        let is_young = |identity: &Identity| Timestamp::now() < kept::renew_at(&identity.certificate);
         let user = user_name(node);
-        let identity = match kept::read(&file).filter(is_young) {
-            Some(identity) => identity,
-            None => {
-                let mut params = CertificateParams::default();
-                params.subject_alt_names = vec![SanType::IpAddress(self.address)];
-                let usages = ["digital signature", "server auth"];
-                let request = Wanted { user: &user, host: &self.host, signer: SERVING_SIGNER, usages: &usages, params };
-                let asking = self.as_node(node).await?;
-                let identity = request.sign(&asking.client).await?;
-                drop(asking);
-                self.forget(node);
-                kept::write(&file, &identity)?;
-                identity
-            }
+        let sign = async {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::IpAddress(self.address)];
+            let usages = ["digital signature", "server auth"];
+            let request = Wanted { user: &user, host: &self.host, signer: SERVING_SIGNER, usages: &usages, params };
+            let asking = self.as_node(node).await?;
+            let identity = request.sign(&asking.client).await?;
+            drop(asking);
+            self.forget(node);
+            Ok(identity)
         };
+        let (identity, renew_at) = self.fresh(&format!("serving-{}.pem", self.address), sign).await?;
         let unusable = |source| ClusterError::Certificate { user: user.clone(), source };
         let serving = ServingIdentity::from_pem(identity.certificate.as_bytes(), identity.key.as_bytes());
         let authority: Vec<_> =
             self.connection.authority().iter().map(|der| CertificateDer::from(der.clone())).collect();
         let tls = server_config(serving.map_err(unusable)?, &authority).map_err(unusable)?;
-        Ok((tls, kept::renew_at(&identity.certificate)))
+        Ok((tls, renew_at))
     }
 }
 
